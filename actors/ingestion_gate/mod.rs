@@ -1,0 +1,1 @@
+//! Ingestion Gate actors: gate supervisor, admission shards, index shards, projectors.

@@ -1,0 +1,6 @@
+//! Who acts: the supervised actors of Wellspring and the runtime they share.
+
+pub mod ingestion_gate;
+pub mod runtime;
+pub mod scenario_runner;
+pub mod world_stream;

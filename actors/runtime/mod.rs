@@ -1,0 +1,1 @@
+//! Shared by all actors: credits, generations, slots, heartbeats, the live tree.

@@ -1,0 +1,1 @@
+//! World Streamer actors: control bus reader, runs supervisor, ready run, output stream.

@@ -1,0 +1,1 @@
+//! The Ingestion Gate's rules: class map, schema policy, validation, dedupe, partitioning, receipts.

@@ -1,0 +1,1 @@
+//! JSON in the three canonical forms (contract 0.1).

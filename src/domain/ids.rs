@@ -1,0 +1,1 @@
+//! Identities and hash recipes (contract 1.2).

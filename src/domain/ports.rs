@@ -1,0 +1,1 @@
+//! Ports: what the rules and actors need from the outside.

@@ -1,0 +1,1 @@
+//! Reason codes: every stable code with its meaning and the way out.

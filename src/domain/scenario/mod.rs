@@ -1,0 +1,1 @@
+//! The Scenario Runner's rules: request, plan, evidence, state machine, facts view, READY.

@@ -1,0 +1,1 @@
+//! The World Streamer's rules: output plan, framing, pacing, cursor, retry.

@@ -1,0 +1,1 @@
+//! Timestamps in the four contract formats (contract 0.2).

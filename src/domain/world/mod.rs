@@ -1,0 +1,1 @@
+//! The sealed world: catalogue, gates, pack, seal, stream views, checker rules.

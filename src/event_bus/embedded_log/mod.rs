@@ -1,0 +1,1 @@
+//! The embedded partitioned file log and its decision journal.

@@ -1,0 +1,2 @@
+//! Event bus adapters.
+pub mod embedded_log;

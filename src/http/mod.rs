@@ -1,0 +1,1 @@
+//! HTTP surfaces: HTTP <-> handles, no rules.

@@ -1,0 +1,13 @@
+//! Wellspring: a sealed world becomes an exactly-once stream.
+//!
+//! This package is the program and the real world it touches: command line, HTTP, settings, files.
+//! The rules live in `wellspring_domain`, the actors in `wellspring_actors`.
+
+pub mod cli;
+pub mod event_bus;
+pub mod http;
+pub mod object_store;
+pub mod settings;
+pub mod state_store;
+pub mod telemetry;
+pub mod world_files;

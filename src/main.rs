@@ -1,0 +1,2 @@
+//! The `wellspring` program.
+fn main() {}

@@ -1,0 +1,1 @@
+//! Typed profiles: policy and wiring, placeholders, validation, origin of each value.

@@ -1,0 +1,1 @@
+//! Embedded state: admission index, receipts, checkpoints, authority.

@@ -1,0 +1,2 @@
+//! State store adapters: admission index, checkpoints, leases.
+pub mod embedded;

@@ -1,0 +1,1 @@
+//! Parquet reading, stream-view sort, pack and seal files, world generator.
