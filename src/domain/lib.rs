@@ -7,6 +7,7 @@ pub mod admission;
 pub mod canonical_json;
 pub mod ids;
 pub mod ports;
+pub mod provenance;
 pub mod reason_codes;
 pub mod run_paths;
 pub mod scenario;

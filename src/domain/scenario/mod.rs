@@ -1,1 +1,9 @@
 //! The Scenario Runner's rules: request, plan, evidence, state machine, facts view, READY.
+//!
+//! The Scenario Runner is the only readiness authority (contract 5): it proves a sealed world and says
+//! so once, in a READY message that points at a facts view. It never streams.
+
+pub mod document;
+pub mod facts_view;
+pub mod proof;
+pub mod ready;
