@@ -3,6 +3,9 @@
 //! This package is the program and the real world it touches: command line, HTTP, settings, files.
 //! The rules live in `wellspring_domain`, the actors in `wellspring_actors`.
 
+// Adapters are where clocks and randomness live; rules and actors get them through ports.
+#![allow(clippy::disallowed_methods)]
+
 pub mod cli;
 pub mod event_bus;
 pub mod http;

@@ -1,1 +1,79 @@
 //! The command line: one file per command.
+//!
+//! The result goes to stdout, everything said to a person goes to stderr. Exit codes: 0 ok, 1 failed,
+//! 2 usage (by clap), 3 refused by a gate, 4 verification found differences.
+
+pub mod context;
+pub mod failure;
+pub mod output;
+pub mod progress;
+pub mod run;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+pub use context::{CliContext, GlobalArgs};
+pub use failure::{Failure, Outcome};
+pub use output::OutputFormat;
+
+const EXAMPLES: &str = "\
+Examples:
+  wellspring demo                        the whole main job in one go, nothing to set up
+  wellspring run new                     create and activate a platform run
+  wellspring up --once                   stream every READY world once, then stop
+  wellspring --format json ps            the live supervision tree as JSON
+  wellspring config show                 what is in force, and where each value came from
+
+Exit codes: 0 ok, 1 failed, 2 usage, 3 refused by a gate, 4 verification found differences.";
+
+/// Wellspring replays sealed worlds as exactly-once live traffic.
+#[derive(Debug, Parser)]
+#[command(name = "wellspring", version, after_help = EXAMPLES, propagate_version = true)]
+#[command(arg_required_else_help = true, max_term_width = 100)]
+pub struct Cli {
+    /// Options every command understands.
+    #[command(flatten)]
+    pub global: GlobalArgs,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Every command of the program. Each variant has its own file.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Platform runs: create, show, cancel, pause, resume, prune.
+    Run(run::RunArgs),
+}
+
+/// Parses the arguments, runs the command, reports its error and gives the exit code.
+pub fn main_entry() -> ExitCode {
+    let cli = Cli::parse();
+    let ctx = CliContext::new(cli.global);
+    failure::exit_code(dispatch(cli.command, &ctx))
+}
+
+fn dispatch(command: Command, ctx: &CliContext) -> anyhow::Result<Outcome> {
+    match command {
+        Command::Run(args) => run::run(args, ctx),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_definition_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_global_options_are_understood_before_and_after_the_command() {
+        let before = Cli::try_parse_from(["wellspring", "--root", "x", "run", "show"]).unwrap();
+        let after = Cli::try_parse_from(["wellspring", "run", "show", "--root", "x"]).unwrap();
+        assert_eq!(before.global.root, after.global.root);
+        assert!(before.global.root.is_some());
+    }
+}
