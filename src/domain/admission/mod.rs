@@ -1,1 +1,3 @@
 //! The Ingestion Gate's rules: class map, schema policy, validation, dedupe, partitioning, receipts.
+
+pub mod decision;
