@@ -1,1 +1,5 @@
 //! Object store adapters.
+
+pub mod local_files;
+
+pub use local_files::LocalFiles;
