@@ -5,6 +5,9 @@
 
 use serde::de::DeserializeOwned;
 
+use crate::ids::is_hex;
+use crate::run_paths::is_platform_run_id;
+
 /// Why a document is not valid: its kind, the field and what is wrong with it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{document} is invalid: {field}: {problem}")]
@@ -53,27 +56,6 @@ pub trait Document: DeserializeOwned {
     }
 }
 
-/// True for exactly `len` lowercase hex digits.
-pub fn is_hex(text: &str, len: usize) -> bool {
-    text.len() == len
-        && text
-            .bytes()
-            .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
-}
-
-/// True for `platform_` + `YYYYMMDDTHHMMSSZ` (contract 1.1).
-pub fn is_platform_run_id(text: &str) -> bool {
-    let Some(stamp) = text.strip_prefix("platform_") else {
-        return false;
-    };
-    stamp.len() == 16
-        && stamp.bytes().enumerate().all(|(at, byte)| match at {
-            8 => byte == b'T',
-            15 => byte == b'Z',
-            _ => byte.is_ascii_digit(),
-        })
-}
-
 /// True for an engine output id: 1 to 128 of `A-Z a-z 0-9 _ . -` (contract 3.5).
 pub fn is_output_id(text: &str) -> bool {
     (1..=128).contains(&text.len())
@@ -107,7 +89,7 @@ impl FieldCheck {
     /// The field must be a platform run id.
     pub fn platform_run_id(&self, field: &str, text: &str) -> Result<(), DocumentError> {
         self.fail_unless(
-            is_platform_run_id(text),
+            is_platform_run_id(text.as_bytes()),
             field,
             "must look like platform_YYYYMMDDTHHMMSSZ",
         )

@@ -4,6 +4,12 @@
 //! so once, in a READY message that points at a facts view. It never streams.
 
 pub mod document;
+pub mod evidence;
 pub mod facts_view;
 pub mod proof;
 pub mod ready;
+pub mod reemit;
+pub mod request;
+pub mod run_record;
+pub mod settings;
+pub mod state_machine;

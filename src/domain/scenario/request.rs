@@ -122,7 +122,9 @@ pub struct RunRequest {
 fn whole_number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
     use serde::de::Error;
     let number = serde_json::Number::deserialize(deserializer)?;
-    let whole = number.as_f64().filter(|float| float.fract() == 0.0 && (0.0..1.8e19).contains(float));
+    let whole = number
+        .as_f64()
+        .filter(|float| float.fract() == 0.0 && (0.0..1.8e19).contains(float));
     number
         .as_u64()
         .or_else(|| whole.map(|float| float as u64))
@@ -197,10 +199,14 @@ impl CanonicalIntent {
     /// The scenario binding as the engine invocation carries it (contract 3.5).
     pub fn scenario_binding(&self) -> ScenarioBinding {
         match &self.scenario_set {
-            Some(set) => ScenarioBinding { scenario_id: None, scenario_set: Some(set.clone()) },
-            None => {
-                ScenarioBinding { scenario_id: Some(self.scenario_id.clone()), scenario_set: None }
-            }
+            Some(set) => ScenarioBinding {
+                scenario_id: None,
+                scenario_set: Some(set.clone()),
+            },
+            None => ScenarioBinding {
+                scenario_id: Some(self.scenario_id.clone()),
+                scenario_set: None,
+            },
         }
     }
 }
@@ -241,25 +247,44 @@ impl RunRequest {
         check.hex64("manifest_fingerprint", &self.manifest_fingerprint)?;
         check.hex64("parameter_hash", &self.parameter_hash)?;
         if let Some(outputs) = &self.output_ids {
-            check.rule("output_ids", !outputs.is_empty(), "must name at least one output")?;
+            check.rule(
+                "output_ids",
+                !outputs.is_empty(),
+                "must name at least one output",
+            )?;
             let few = outputs.len() <= limits::OUTPUT_IDS_MAX;
             check.rule("output_ids", few, "names too many outputs")?;
             let named = outputs.iter().all(|id| is_output_id(id));
             check.rule("output_ids", named, "holds a text that is not an output id")?;
         }
         let fits = |text: &Option<String>, chars_max: usize| {
-            text.as_ref().is_none_or(|text| text.chars().count() <= chars_max)
+            text.as_ref()
+                .is_none_or(|text| text.chars().count() <= chars_max)
         };
         let long = "is too long";
-        check.rule("invoker", fits(&self.invoker, limits::INVOKER_CHARS_MAX), long)?;
+        check.rule(
+            "invoker",
+            fits(&self.invoker, limits::INVOKER_CHARS_MAX),
+            long,
+        )?;
         check.rule("notes", fits(&self.notes, limits::TEXT_CHARS_MAX), long)?;
-        check.rule("request_id", fits(&self.request_id, limits::TEXT_CHARS_MAX), long)?;
-        check.rule("engine_run_root", fits(&self.engine_run_root, limits::TEXT_CHARS_MAX), long)
+        check.rule(
+            "request_id",
+            fits(&self.request_id, limits::TEXT_CHARS_MAX),
+            long,
+        )?;
+        check.rule(
+            "engine_run_root",
+            fits(&self.engine_run_root, limits::TEXT_CHARS_MAX),
+            long,
+        )
     }
 }
 
 fn non_empty(text: &Option<String>) -> Option<String> {
-    text.as_ref().map(|text| text.trim().to_owned()).filter(|text| !text.is_empty())
+    text.as_ref()
+        .map(|text| text.trim().to_owned())
+        .filter(|text| !text.is_empty())
 }
 
 fn sorted_unique(texts: &[String]) -> Vec<String> {
@@ -280,7 +305,11 @@ fn canonical_scenario(
         }
         (None, Some(set)) => {
             let sized = (1..=limits::SCENARIO_SET_MAX).contains(&set.len());
-            check.rule("scenario.scenario_set", sized, "must hold 1 to 256 scenarios")?;
+            check.rule(
+                "scenario.scenario_set",
+                sized,
+                "must hold 1 to 256 scenarios",
+            )?;
             for id in set {
                 check.text("scenario.scenario_set", id, limits::SCENARIO_ID_CHARS_MAX)?;
             }
@@ -297,19 +326,29 @@ fn canonical_scenario(
 fn canonical_window(window: &RequestWindow) -> Result<(Micros, Micros), DocumentError> {
     let check = FieldCheck(KIND);
     let instant = |field: &str, text: &str| {
-        check.rule(field, has_zone(text), "must carry a time zone (Z or an offset)")?;
+        check.rule(
+            field,
+            has_zone(text),
+            "must carry a time zone (Z or an offset)",
+        )?;
         Micros::parse_any(text).map_err(|error| DocumentError::new(KIND, field, error.to_string()))
     };
     let start = instant("window.window_start_utc", &window.window_start_utc)?;
     let end = instant("window.window_end_utc", &window.window_end_utc)?;
-    check.rule("window.window_end_utc", start < end, "must be after window_start_utc")?;
+    check.rule(
+        "window.window_end_utc",
+        start < end,
+        "must be after window_start_utc",
+    )?;
     check.text("window.window_tz", &window.window_tz, 64)?;
     Ok((start, end))
 }
 
 /// True when an ISO text ends in `Z` or an offset; a date's own dashes do not count.
 fn has_zone(text: &str) -> bool {
-    let Some((_date, time)) = text.trim().split_once(['T', 't', ' ']) else { return false };
+    let Some((_date, time)) = text.trim().split_once(['T', 't', ' ']) else {
+        return false;
+    };
     time.ends_with(['Z', 'z']) || time.contains(['+', '-'])
 }
 
@@ -371,11 +410,17 @@ mod tests {
         let long = "x".repeat(513);
         let cases = [
             ("scenario", json!({"scenario": {}})),
-            ("scenario", json!({"scenario": {"scenario_id": "a", "scenario_set": ["b"]}})),
+            (
+                "scenario",
+                json!({"scenario": {"scenario_id": "a", "scenario_set": ["b"]}}),
+            ),
             ("scenario_id", json!({"scenario": {"scenario_id": ""}})),
             ("scenario_id", json!({"scenario": {"scenario_id": long}})),
             ("scenario_set", json!({"scenario": {"scenario_set": []}})),
-            ("manifest_fingerprint", json!({"manifest_fingerprint": "A".repeat(64)})),
+            (
+                "manifest_fingerprint",
+                json!({"manifest_fingerprint": "A".repeat(64)}),
+            ),
             ("parameter_hash", json!({"parameter_hash": "b".repeat(63)})),
             ("run_equivalence_key", json!({"run_equivalence_key": ""})),
             ("whole number", json!({"seed": -1})),
@@ -387,10 +432,19 @@ mod tests {
             ("invoker", json!({"invoker": "x".repeat(129)})),
             ("unknown field", json!({"surprise": 1})),
             ("unknown variant", json!({"requested_strategy": "ready"})),
-            ("zone", window("2026-01-01T00:00:00", "2026-01-02T00:00:00Z")),
+            (
+                "zone",
+                window("2026-01-01T00:00:00", "2026-01-02T00:00:00Z"),
+            ),
             ("zone", window("2026-01-01", "2026-01-02T00:00:00Z")),
-            ("after", window("2026-01-02T00:00:00Z", "2026-01-02T00:00:00Z")),
-            ("not a timestamp", window("2026-13-01T00:00:00Z", "2026-01-02T00:00:00Z")),
+            (
+                "after",
+                window("2026-01-02T00:00:00Z", "2026-01-02T00:00:00Z"),
+            ),
+            (
+                "not a timestamp",
+                window("2026-13-01T00:00:00Z", "2026-01-02T00:00:00Z"),
+            ),
         ];
         for (word, change) in cases {
             let mut bad = request();

@@ -41,7 +41,10 @@ impl RunState {
 
     /// True when no other state can follow.
     pub fn is_terminal(self) -> bool {
-        matches!(self, RunState::Ready | RunState::Failed | RunState::Quarantined)
+        matches!(
+            self,
+            RunState::Ready | RunState::Failed | RunState::Quarantined
+        )
     }
 
     /// True when a run may move from this state to `next`; staying is always allowed.
@@ -54,7 +57,10 @@ impl RunState {
         }
         match self {
             Open => matches!(next, Planned | Failed | Quarantined),
-            Planned => matches!(next, Executing | WaitingEvidence | Ready | Failed | Quarantined),
+            Planned => matches!(
+                next,
+                Executing | WaitingEvidence | Ready | Failed | Quarantined
+            ),
             Executing => matches!(next, WaitingEvidence | Ready | Failed | Quarantined),
             WaitingEvidence => matches!(next, Ready | Failed | Quarantined),
             Verifying | Ready | Failed | Quarantined => false,
@@ -66,14 +72,25 @@ impl RunState {
 mod tests {
     use super::RunState::{self, *};
 
-    const ALL: [RunState; 8] =
-        [Open, Planned, Executing, Verifying, WaitingEvidence, Ready, Failed, Quarantined];
+    const ALL: [RunState; 8] = [
+        Open,
+        Planned,
+        Executing,
+        Verifying,
+        WaitingEvidence,
+        Ready,
+        Failed,
+        Quarantined,
+    ];
 
     #[test]
     fn the_moves_are_exactly_those_of_the_contract() {
         let allowed: &[(RunState, &[RunState])] = &[
             (Open, &[Planned, Failed, Quarantined]),
-            (Planned, &[Executing, WaitingEvidence, Ready, Failed, Quarantined]),
+            (
+                Planned,
+                &[Executing, WaitingEvidence, Ready, Failed, Quarantined],
+            ),
             (Executing, &[WaitingEvidence, Ready, Failed, Quarantined]),
             (WaitingEvidence, &[Ready, Failed, Quarantined]),
             (Verifying, &[]),
