@@ -1,3 +1,5 @@
 //! Parquet reading, stream-view sort, pack and seal files, world generator.
 
+pub mod evidence_digest;
+pub mod gate_verification;
 pub mod parquet_reader;
