@@ -3,4 +3,5 @@
 pub mod ingestion_gate;
 pub mod runtime;
 pub mod scenario_runner;
+pub mod telemetry;
 pub mod world_stream;

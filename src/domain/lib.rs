@@ -7,6 +7,8 @@ pub mod admission;
 pub mod canonical_json;
 pub mod governance;
 pub mod ids;
+pub mod json_scan;
+pub mod json_tree;
 pub mod ports;
 pub mod provenance;
 pub mod reason_codes;

@@ -1,1 +1,9 @@
-//! The World Streamer's rules: output plan, framing, pacing, cursor, retry.
+//! The World Streamer's rules: what is streamed, how a row becomes an envelope, when it is due, what
+//! an answer means, and where a restart continues (contract section 6).
+
+pub mod batch_cut;
+pub mod column;
+pub mod frame_value;
+pub mod framing;
+pub mod pacing;
+pub mod retry;

@@ -1,0 +1,105 @@
+//! Metric names, and the exporter that samples the live tree into gauges.
+
+pub mod names {
+    //! Every metric of the actors, in one place.
+
+    /// Events a stage took in; label `stage`.
+    pub const STAGE_EVENTS_IN: &str = "wellspring_stage_events_in_total";
+    /// Events that left a stage, durable or sent on; label `stage`.
+    pub const STAGE_EVENTS_OUT: &str = "wellspring_stage_events_out_total";
+    /// Bytes a stage took in; label `stage`.
+    pub const STAGE_BYTES_IN: &str = "wellspring_stage_bytes_in_total";
+    /// Events a stage refused with an answer; label `stage`.
+    pub const STAGE_REFUSED: &str = "wellspring_stage_refused_total";
+    /// Events a stage dropped; labels `stage`, `reason`.
+    pub const STAGE_DROPPED: &str = "wellspring_stage_dropped_total";
+    /// Time a stage waited for room downstream; label `stage`.
+    pub const STAGE_BLOCKED_MICROS: &str = "wellspring_stage_blocked_micros_total";
+    /// Age of the oldest event taken and not acknowledged; label `stage`.
+    pub const STAGE_OLDEST_UNACKNOWLEDGED_SECONDS: &str =
+        "wellspring_stage_oldest_unacknowledged_seconds";
+    /// Whether an actor is running (1) or not (0); label `actor`.
+    pub const ACTOR_RUNNING: &str = "wellspring_actor_running";
+    /// Restarts of an actor; label `actor`.
+    pub const ACTOR_RESTARTS: &str = "wellspring_actor_restarts";
+    /// Messages waiting in front of an actor; label `actor`.
+    pub const ACTOR_QUEUE_DEPTH: &str = "wellspring_actor_queue_depth";
+    /// Events in flight towards an actor; label `actor`.
+    pub const CREDIT_EVENTS_IN_USE: &str = "wellspring_credit_events_in_use";
+    /// Bytes in flight towards an actor; label `actor`.
+    pub const CREDIT_BYTES_IN_USE: &str = "wellspring_credit_bytes_in_use";
+    /// Time senders waited for room in front of an actor; label `actor`.
+    pub const CREDIT_BLOCKED_MICROS: &str = "wellspring_credit_blocked_micros";
+}
+
+use crate::runtime::{NodeState, NodeView, TreeHandle};
+use metrics::gauge;
+use ractor::{Actor, ActorProcessingErr, ActorRef};
+use std::time::Duration;
+
+/// Messages of the [`TelemetryExporter`].
+pub enum TelemetryMsg {
+    /// Copy the live tree into gauges.
+    Sample,
+}
+
+/// What the exporter needs.
+pub struct TelemetryArgs {
+    /// The tree to sample.
+    pub tree: TreeHandle,
+    /// How often.
+    pub every: Duration,
+}
+
+/// Copies the live tree into gauges, so that one place decides how it looks to Prometheus.
+pub struct TelemetryExporter;
+
+impl Actor for TelemetryExporter {
+    type Msg = TelemetryMsg;
+    type State = TreeHandle;
+    type Arguments = TelemetryArgs;
+
+    async fn pre_start(
+        &self,
+        myself: ActorRef<Self::Msg>,
+        args: TelemetryArgs,
+    ) -> Result<TreeHandle, ActorProcessingErr> {
+        myself.send_interval(args.every, || TelemetryMsg::Sample);
+        Ok(args.tree)
+    }
+
+    async fn handle(
+        &self,
+        _myself: ActorRef<Self::Msg>,
+        message: TelemetryMsg,
+        tree: &mut TreeHandle,
+    ) -> Result<(), ActorProcessingErr> {
+        match message {
+            TelemetryMsg::Sample => sample(&tree.snapshot()),
+        }
+        Ok(())
+    }
+}
+
+/// Sets the gauges of every actor in the snapshot.
+pub fn sample(views: &[NodeView]) {
+    for view in views {
+        let actor = || view.path.clone();
+        let running = if view.state == NodeState::Running {
+            1.0
+        } else {
+            0.0
+        };
+        gauge!(names::ACTOR_RUNNING, "actor" => actor()).set(running);
+        gauge!(names::ACTOR_RESTARTS, "actor" => actor()).set(view.restarts as f64);
+        if let Some(depth) = view.queue_depth {
+            gauge!(names::ACTOR_QUEUE_DEPTH, "actor" => actor()).set(depth as f64);
+        }
+        if let Some(credits) = view.credits {
+            gauge!(names::CREDIT_EVENTS_IN_USE, "actor" => actor()).set(credits.events_in_use);
+            gauge!(names::CREDIT_BYTES_IN_USE, "actor" => actor()).set(credits.bytes_in_use);
+            gauge!(names::CREDIT_BLOCKED_MICROS, "actor" => actor())
+                .set(credits.blocked_micros as f64);
+        }
+    }
+}
