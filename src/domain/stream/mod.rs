@@ -3,7 +3,11 @@
 
 pub mod batch_cut;
 pub mod column;
+pub mod cursor;
 pub mod frame_value;
 pub mod framing;
+pub mod output_plan;
 pub mod pacing;
+pub mod required_packs;
 pub mod retry;
+pub mod source;
