@@ -2,4 +2,6 @@
 
 pub mod evidence_digest;
 pub mod gate_verification;
+pub mod generator;
 pub mod parquet_reader;
+pub mod staging;
