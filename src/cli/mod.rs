@@ -8,6 +8,7 @@ pub mod failure;
 pub mod output;
 pub mod progress;
 pub mod run;
+pub mod world;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -44,6 +45,8 @@ pub struct Cli {
 pub enum Command {
     /// Platform runs: create, show, cancel, pause, resume, prune.
     Run(run::RunArgs),
+    /// Sealed worlds: generate one to stream.
+    World(world::WorldArgs),
 }
 
 /// Parses the arguments, runs the command, reports its error and gives the exit code.
@@ -56,6 +59,7 @@ pub fn main_entry() -> ExitCode {
 fn dispatch(command: Command, ctx: &CliContext) -> anyhow::Result<Outcome> {
     match command {
         Command::Run(args) => run::run(args, ctx),
+        Command::World(args) => world::run(args, ctx),
     }
 }
 
