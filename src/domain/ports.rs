@@ -214,6 +214,34 @@ pub trait Leases: Send + Sync {
     fn release(&self, key: &str, token: &str) -> Result<(), StoreError>;
 }
 
+/// What a run equivalence key stands for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EquivalenceOutcome {
+    /// The key stands for this run, now or since before.
+    Resolved {
+        /// The run.
+        run_id: String,
+    },
+    /// The key stands for another intent.
+    Collision {
+        /// The intent fingerprint it stands for.
+        intent_fingerprint: String,
+    },
+    /// The key was taken and its row is gone.
+    Vanished,
+}
+
+/// Which run a run equivalence key stands for (contract 5.3).
+pub trait RunEquivalence: Send + Sync {
+    /// Binds the key to the run unless it is bound already.
+    fn resolve(
+        &self,
+        run_equivalence_key: &str,
+        run_id: &str,
+        intent_fingerprint: &str,
+    ) -> Result<EquivalenceOutcome, StoreError>;
+}
+
 /// Envelopes on their way to a gate: one contiguous buffer and the byte range of each envelope.
 #[derive(Clone, Debug, Default)]
 pub struct EnvelopeBatch {

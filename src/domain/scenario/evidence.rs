@@ -20,8 +20,6 @@ pub enum EvidenceFailure {
     ReceiptSchemaInvalid,
     /// The gate map does not know a required gate.
     UnknownGateId,
-    /// An instance-scoped output has no content digest.
-    DigestMissing,
     /// An instance proof has no digest to state.
     InstanceDigestMissing,
     /// An instance proof lacks a pin of its scope.
@@ -55,7 +53,6 @@ impl EvidenceFailure {
             EvidenceFailure::LocatorSchemaInvalid => "LOCATOR_SCHEMA_INVALID",
             EvidenceFailure::ReceiptSchemaInvalid => "RECEIPT_SCHEMA_INVALID",
             EvidenceFailure::UnknownGateId => "UNKNOWN_GATE_ID",
-            EvidenceFailure::DigestMissing => "DIGEST_MISSING",
             EvidenceFailure::InstanceDigestMissing => "INSTANCE_DIGEST_MISSING",
             EvidenceFailure::InstanceScopeMissing => "INSTANCE_SCOPE_MISSING",
             EvidenceFailure::InstanceReceiptSchemaInvalid => "INSTANCE_RECEIPT_SCHEMA_INVALID",
@@ -81,7 +78,7 @@ pub struct EvidenceFindings {
     pub gate_receipts: Vec<GateReceipt>,
     /// Instance proofs.
     pub instance_receipts: Vec<InstanceReceipt>,
-    /// Missing output ids, gate ids and `instance_proof:<output_id>`.
+    /// Missing output ids, gate ids, `instance_proof:<output_id>` and `PACK_NOT_SEALED`.
     pub missing: Vec<String>,
     /// Gates that contradict themselves.
     pub conflicts: Vec<String>,
@@ -182,13 +179,18 @@ pub fn judge(
     }
     if !found.missing.is_empty() {
         let missing = sorted(found.missing);
+        let only_the_seal = missing == [EvidenceFailure::PackNotSealed.code()];
         let late = now >= deadline;
-        return Ok(match late {
-            true => EvidenceVerdict::Fail {
-                reason: EvidenceFailure::EvidenceMissingDeadline,
+        return Ok(match (late, only_the_seal) {
+            (false, _) => EvidenceVerdict::Waiting { missing },
+            (true, true) => EvidenceVerdict::Fail {
+                reason: EvidenceFailure::PackNotSealed,
                 missing,
             },
-            false => EvidenceVerdict::Waiting { missing },
+            (true, false) => {
+                let reason = EvidenceFailure::EvidenceMissingDeadline;
+                EvidenceVerdict::Fail { reason, missing }
+            }
         });
     }
     found.locators.sort_by(|a, b| a.output_id.cmp(&b.output_id));
@@ -334,6 +336,26 @@ mod tests {
             }
         );
         let reason = EvidenceFailure::EvidenceMissingDeadline;
+        assert_eq!(
+            judged(found, 100),
+            EvidenceVerdict::Fail { reason, missing }
+        );
+    }
+
+    #[test]
+    fn a_missing_seal_waits_like_other_evidence_and_keeps_its_own_code_at_the_deadline() {
+        let found = EvidenceFindings {
+            missing: vec!["PACK_NOT_SEALED".to_owned()],
+            ..EvidenceFindings::default()
+        };
+        let missing = found.missing.clone();
+        assert_eq!(
+            judged(found.clone(), 99),
+            EvidenceVerdict::Waiting {
+                missing: missing.clone()
+            }
+        );
+        let reason = EvidenceFailure::PackNotSealed;
         assert_eq!(
             judged(found, 100),
             EvidenceVerdict::Fail { reason, missing }

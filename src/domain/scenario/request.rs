@@ -301,6 +301,7 @@ fn canonical_scenario(
     match (&scenario.scenario_id, &scenario.scenario_set) {
         (Some(id), None) => {
             check.text("scenario.scenario_id", id, limits::SCENARIO_ID_CHARS_MAX)?;
+            check.rule("scenario.scenario_id", is_path_safe(id), NOT_PATH_SAFE)?;
             Ok((id.clone(), None))
         }
         (None, Some(set)) => {
@@ -312,6 +313,7 @@ fn canonical_scenario(
             )?;
             for id in set {
                 check.text("scenario.scenario_set", id, limits::SCENARIO_ID_CHARS_MAX)?;
+                check.rule("scenario.scenario_set", is_path_safe(id), NOT_PATH_SAFE)?;
             }
             Ok((ids::scenario_set_id(set), Some(sorted_unique(set))))
         }
@@ -321,6 +323,13 @@ fn canonical_scenario(
             "must have exactly one of scenario_id and scenario_set",
         )),
     }
+}
+
+const NOT_PATH_SAFE: &str = "must not hold slashes or control characters: it becomes part of paths";
+
+/// Scenario ids are filled into path templates and store keys.
+fn is_path_safe(id: &str) -> bool {
+    !id.contains(['/', '\\']) && !id.chars().any(char::is_control)
 }
 
 fn canonical_window(window: &RequestWindow) -> Result<(Micros, Micros), DocumentError> {
@@ -416,6 +425,7 @@ mod tests {
             ),
             ("scenario_id", json!({"scenario": {"scenario_id": ""}})),
             ("scenario_id", json!({"scenario": {"scenario_id": long}})),
+            ("slashes", json!({"scenario": {"scenario_id": "../up"}})),
             ("scenario_set", json!({"scenario": {"scenario_set": []}})),
             (
                 "manifest_fingerprint",
