@@ -10,9 +10,10 @@ use wellspring_domain::scenario::proof::{
     Digest, GateArtifacts, GateReceipt, ProofScope, ProofStatus,
 };
 use wellspring_domain::world::catalogue::WorldTokens;
-use wellspring_domain::world::gates::{
-    DigestKind, Gate, GateConflict, GatePaths, PathBase, index_paths, member_digests, parse_flag,
+use wellspring_domain::world::gate_evidence::{
+    GateConflict, index_paths, member_digests, parse_flag,
 };
+use wellspring_domain::world::gates::{DigestKind, Gate, GatePaths, PathBase};
 use wellspring_domain::world::locator::join_root;
 
 use super::evidence_digest::{hash_into, in_parallel};

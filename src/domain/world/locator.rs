@@ -91,6 +91,41 @@ pub fn join_root(engine_run_root: &str, path: &str) -> String {
     )
 }
 
+/// The root a reference stands for (contract 3.1): a URI, an absolute path or a path that exists is taken as
+/// it is, anything else lies below the oracle root.
+pub fn resolve_root(root: &str, oracle_root: Option<&str>, exists: bool) -> String {
+    match oracle_root.filter(|oracle_root| !oracle_root.is_empty()) {
+        Some(oracle_root) if !exists && !root.starts_with('/') && !root.contains("://") => {
+            join_root(oracle_root, root)
+        }
+        _ => root.to_owned(),
+    }
+}
+
+/// Folders that engine outputs lie in, directly below an engine run root (contract 4.2).
+const ENGINE_FOLDERS: [&str; 3] = ["data", "config", "reports"];
+
+/// The pack root of a local locator (contract 4.2): the oracle root itself when the locator goes straight
+/// into an engine folder, else the folder below the oracle root. A locator outside of the oracle root belongs
+/// to the root above its first engine folder.
+pub fn pack_root_of(locator_path: &str, oracle_root: &str) -> Option<String> {
+    let oracle_root = oracle_root.trim_end_matches('/');
+    let below = locator_path
+        .strip_prefix(oracle_root)
+        .and_then(|rest| rest.strip_prefix('/'));
+    if let Some((first, _)) = below.and_then(|rest| rest.split_once('/')) {
+        return Some(match ENGINE_FOLDERS.contains(&first) {
+            true => oracle_root.to_owned(),
+            false => join_root(oracle_root, first),
+        });
+    }
+    let marks = ENGINE_FOLDERS.iter();
+    let first = marks
+        .filter_map(|folder| locator_path.find(&format!("/{folder}/")))
+        .min()?;
+    Some(locator_path[..first].to_owned())
+}
+
 /// The pins an output's documents carry: its partitions, the fingerprint alone when it names none.
 pub fn partition_scope(entry: &OutputEntry, tokens: &WorldTokens) -> ProofScope {
     let names = |pin: &str| entry.partitions.iter().any(|partition| partition == pin);
@@ -168,6 +203,35 @@ mod tests {
             PathPattern::new("data//x.parquet").literal(),
             Some("data/x.parquet".to_owned())
         );
+    }
+
+    #[test]
+    fn only_a_relative_root_that_does_not_exist_lies_below_the_oracle_root() {
+        assert_eq!(resolve_root("run1", Some("worlds"), false), "worlds/run1");
+        assert_eq!(resolve_root("run1", Some("worlds"), true), "run1");
+        assert_eq!(resolve_root("/run1", Some("worlds"), false), "/run1");
+        assert_eq!(
+            resolve_root("s3://w/run1", Some("worlds"), false),
+            "s3://w/run1"
+        );
+        assert_eq!(resolve_root("run1", Some("s3://w"), false), "s3://w/run1");
+        assert_eq!(resolve_root("run1", None, false), "run1");
+    }
+
+    #[test]
+    fn the_pack_root_is_the_oracle_root_or_the_folder_below_it() {
+        let root = |path: &str| pack_root_of(path, "runs/world/");
+        assert_eq!(
+            root("runs/world/data/x/part-*"),
+            Some("runs/world".to_owned())
+        );
+        assert_eq!(
+            root("runs/world/r1/data/x"),
+            Some("runs/world/r1".to_owned())
+        );
+        assert_eq!(root("/else/w/data/x"), Some("/else/w".to_owned()));
+        assert_eq!(root("runs/worlds/data/x"), Some("runs/worlds".to_owned()));
+        assert_eq!(root("nothing"), None);
     }
 
     #[test]

@@ -5,8 +5,10 @@
 //! proven is data ([`catalogue::Catalogue`], [`gates::GateMap`]); these rules only interpret it.
 
 pub mod catalogue;
+pub mod gate_evidence;
 pub mod gates;
 pub mod locator;
 pub mod pack;
+pub mod seal;
 pub mod stream_view;
 pub mod world_key;
