@@ -156,6 +156,12 @@ impl<'a> Scanner<'a> {
         }
     }
 
+    /// White space and one comma between two items of an array that was scanned before.
+    pub fn skip_separator(&mut self) {
+        self.skip_space();
+        self.take(b',');
+    }
+
     /// The next byte.
     pub fn peek(&self) -> Option<u8> {
         self.text.get(self.at).copied()
