@@ -1,4 +1,9 @@
 //! The Ingestion Gate's rules: class map, schema policy, validation, dedupe, partitioning, receipts.
 
 pub mod decision;
+pub mod envelope;
+pub mod intake;
 pub mod payload_schema;
+pub mod policy;
+pub mod quarantine;
+pub mod routing;
