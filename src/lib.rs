@@ -7,7 +7,10 @@
 #![allow(clippy::disallowed_methods)]
 
 pub mod cli;
+pub mod clock;
+pub mod control_bus;
 pub mod event_bus;
+pub mod governance_store;
 pub mod http;
 pub mod object_store;
 pub mod settings;

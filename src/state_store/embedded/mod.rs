@@ -1,1 +1,3 @@
 //! Embedded state: admission index, receipts, checkpoints, authority.
+
+pub mod authority;
