@@ -1,13 +1,23 @@
-//! What every command gets: the global options, resolved once.
+//! What every command gets: the global options, and the settings they lead to.
 
+use super::failure::Failure;
 use super::output::OutputFormat;
+use crate::settings::layers::Layers;
+use crate::settings::problem::SettingsError;
+use crate::settings::{ProfileSource, Settings};
+use std::cell::OnceCell;
 use std::io::IsTerminal;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+
+const ROOT_KEY: &str = "wiring.object_store.root";
+const DEFAULT_PROFILE: &str = "local";
 
 /// Options every command understands, before or after the command's name.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct GlobalArgs {
-    /// Profile: a YAML file, or the name of a shipped one (local, local_parity, dev, prod).
+    /// Profile: a YAML file, or the name of a shipped one [default: local].
+    ///
+    /// Shipped: local, local_parity, dev, prod.
     #[arg(
         long,
         global = true,
@@ -21,14 +31,17 @@ pub struct GlobalArgs {
     /// How results are written [default: table; contract commands in a pipe: json].
     #[arg(long, global = true, value_enum, value_name = "FORMAT")]
     pub format: Option<OutputFormat>,
+    /// Overrides one profile key, e.g. `--set wiring.gate.flush_interval_ms_max=2` (repeatable).
+    #[arg(long, global = true, value_name = "KEY=VALUE", value_parser = key_and_value)]
+    pub set: Vec<(String, String)>,
 }
 
-/// The global options and what they lead to.
-#[derive(Debug)]
+/// The global options and what they lead to. Settings are read when first asked for.
 pub struct CliContext {
     /// How results are written.
     pub format: OutputFormat,
     args: GlobalArgs,
+    settings: OnceCell<Settings>,
 }
 
 impl CliContext {
@@ -37,6 +50,7 @@ impl CliContext {
         CliContext {
             format: args.format.unwrap_or(OutputFormat::Table),
             args,
+            settings: OnceCell::new(),
         }
     }
 
@@ -49,11 +63,112 @@ impl CliContext {
         }
     }
 
+    /// The settings in force. A profile with problems is an error that names all of them.
+    pub fn settings(&self) -> anyhow::Result<&Settings> {
+        if let Some(settings) = self.settings.get() {
+            return Ok(settings);
+        }
+        let source = self.profile().map_err(settings_failure)?;
+        let settings = Settings::load(&source, &self.layers()).map_err(settings_failure)?;
+        Ok(self.settings.get_or_init(|| settings))
+    }
+
     /// The folder that holds all runs.
-    pub fn root(&self) -> PathBuf {
-        self.args
-            .root
-            .clone()
-            .unwrap_or_else(|| PathBuf::from("runs"))
+    pub fn root(&self) -> anyhow::Result<PathBuf> {
+        match &self.args.root {
+            Some(root) => Ok(root.clone()),
+            None => Ok(PathBuf::from(self.settings()?.runs_root())),
+        }
+    }
+
+    /// The profile's file or embedded copy.
+    pub fn profile(&self) -> Result<ProfileSource, SettingsError> {
+        ProfileSource::find(self.args.profile.as_deref().unwrap_or(DEFAULT_PROFILE))
+    }
+
+    /// The environment of the process with the flags on top.
+    pub fn layers(&self) -> Layers {
+        let mut layers = Layers::of_process();
+        for (key, value) in &self.args.set {
+            layers.set_flag(key, value);
+        }
+        if let Some(root) = &self.args.root {
+            layers.set_flag(ROOT_KEY, text_of(root));
+        }
+        layers
+    }
+}
+
+/// Settings errors as the command line shows them.
+pub fn settings_failure(error: SettingsError) -> anyhow::Error {
+    let code = error.code().to_string();
+    let hint = "`wellspring config check` lists every problem of a profile";
+    Failure::of(code, error).hint(hint).into()
+}
+
+fn text_of(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
+}
+
+fn key_and_value(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_string(), value.to_string())),
+        _ => Err("expected KEY=VALUE".to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn context(args: GlobalArgs) -> CliContext {
+        CliContext::new(args)
+    }
+
+    #[test]
+    fn the_root_flag_is_the_runs_root_of_the_settings() {
+        let root = Some(PathBuf::from("/data/runs"));
+        let ctx = context(GlobalArgs {
+            root,
+            ..GlobalArgs::default()
+        });
+        assert_eq!(ctx.root().unwrap(), PathBuf::from("/data/runs"));
+        assert_eq!(ctx.settings().unwrap().runs_root(), "/data/runs");
+    }
+
+    #[test]
+    fn set_overrides_one_key_and_a_wrong_key_is_refused_with_its_code() {
+        let set = |text: &str| GlobalArgs {
+            set: vec![key_and_value(text).unwrap()],
+            ..GlobalArgs::default()
+        };
+        let ctx = context(set("wiring.gate.batch_events_max=7"));
+        assert_eq!(ctx.settings().unwrap().wiring.gate.batch_events_max, 7);
+        let error = context(set("wiring.gate.nothing=7"))
+            .settings()
+            .err()
+            .unwrap();
+        assert!(
+            error
+                .to_string()
+                .starts_with("CONFIG_KEY_UNKNOWN: wiring.gate.nothing")
+        );
+        assert!(key_and_value("=x").is_err() && key_and_value("x").is_err());
+    }
+
+    #[test]
+    fn an_unknown_profile_is_refused_with_its_code() {
+        let profile = Some("nowhere".to_string());
+        let ctx = context(GlobalArgs {
+            profile,
+            ..GlobalArgs::default()
+        });
+        assert!(
+            ctx.settings()
+                .err()
+                .unwrap()
+                .to_string()
+                .starts_with("PROFILE_UNREADABLE")
+        );
     }
 }

@@ -19,7 +19,7 @@ enum RunCommand {
 pub fn run(args: RunArgs, ctx: &CliContext) -> anyhow::Result<Outcome> {
     match args.command {
         RunCommand::Show => {
-            super::output::print_text(&format!("{}\n", ctx.root().display()))?;
+            super::output::print_text(&format!("{}\n", ctx.root()?.display()))?;
             Ok(Outcome::Ok)
         }
     }

@@ -1,1 +1,239 @@
-//! Typed profiles: policy and wiring, placeholders, validation, origin of each value.
+//! Typed profiles: policy and wiring, placeholders, validation, origin of each value (contract 9).
+//!
+//! A profile is YAML. Values come from default < profile < environment < flag, each value in force
+//! keeps its origin, and everything that is wrong is reported at once. Settings are read once; a
+//! running program never looks at the environment again.
+
+pub mod backends;
+pub mod layers;
+pub mod limits;
+pub mod placeholders;
+pub mod policy;
+pub mod problem;
+pub mod refs;
+pub mod run_scope;
+pub mod secret;
+pub mod section;
+pub mod security;
+pub mod shipped;
+pub mod wiring;
+
+#[cfg(test)]
+mod settings_tests;
+
+use layers::{EffectiveValue, Layers};
+use problem::{Problem, SettingsError};
+use section::{Findings, Section};
+use serde_json::Value;
+use std::path::PathBuf;
+use wellspring_domain::provenance::{Provenance, ProvenanceRequest, resolve_provenance};
+
+pub use policy::PolicySettings;
+pub use wiring::WiringSettings;
+
+/// The profiles whose worlds must be sealed (contract 9.2, D10).
+const STRICT_SEAL_PROFILES: [&str; 2] = ["dev", "prod"];
+/// The profiles on managed backends: what does not resolve is an error, never a folder (W20).
+const MANAGED_PROFILES: [&str; 3] = ["local_parity", "dev", "prod"];
+/// Sections of planes that read them elsewhere.
+const OTHER_PLANES: [&str; 10] = [
+    "ieg",
+    "ofp",
+    "csfb",
+    "dl",
+    "df",
+    "al",
+    "dla",
+    "ofs",
+    "mf",
+    "archive_writer",
+];
+
+/// A profile, resolved.
+#[derive(Clone)]
+pub struct Settings {
+    /// Stamped as environment; `dev` and `prod` need sealed worlds.
+    pub profile_id: String,
+    /// What affects outcomes.
+    pub policy: PolicySettings,
+    /// Endpoints, resources and limits.
+    pub wiring: WiringSettings,
+    /// The profile's file; the place it would have when it is the embedded copy.
+    pub profile_path: PathBuf,
+    /// Every value in force, with its origin; secrets masked.
+    pub effective: Vec<EffectiveValue>,
+    layers: Layers,
+}
+
+/// A profile's text and the file it came from.
+#[derive(Clone, Debug)]
+pub struct ProfileSource {
+    /// The file; the place it would have when it is the embedded copy.
+    pub path: PathBuf,
+    /// Its text.
+    pub text: String,
+}
+
+impl ProfileSource {
+    /// Finds a profile: a file, or the name of a shipped one (file of this installation first, then
+    /// the embedded copy).
+    pub fn find(profile: &str) -> Result<Self, SettingsError> {
+        let is_name = !profile.contains(['/', '\\', '.']);
+        let path = match is_name {
+            true => PathBuf::from(format!("config/platform/profiles/{profile}.yaml")),
+            false => PathBuf::from(profile),
+        };
+        let problem =
+            |sentence: String| SettingsError::one(Problem::new("PROFILE_UNREADABLE", "", sentence));
+        match std::fs::read_to_string(&path) {
+            Ok(text) => Ok(ProfileSource { path, text }),
+            Err(error) if is_name && error.kind() == std::io::ErrorKind::NotFound => {
+                let name = path.to_string_lossy().into_owned();
+                let text = shipped::text_of(&name).ok_or_else(|| {
+                    problem(format!("no profile is named {profile:?} (no file {name})"))
+                })?;
+                Ok(ProfileSource {
+                    path,
+                    text: text.to_string(),
+                })
+            }
+            Err(error) => Err(problem(format!("cannot read {}: {error}", path.display()))),
+        }
+    }
+}
+
+impl Settings {
+    /// Reads and checks a profile. All problems are reported at once.
+    pub fn load(source: &ProfileSource, layers: &Layers) -> Result<Settings, SettingsError> {
+        let (settings, problems) = Settings::read(source, layers)?;
+        SettingsError::check(problems)?;
+        Ok(settings)
+    }
+
+    /// Reads a profile and gives the settings with whatever is wrong, for `config check`. Only a
+    /// file that is no YAML has no settings at all.
+    pub fn read(
+        source: &ProfileSource,
+        layers: &Layers,
+    ) -> Result<(Settings, Vec<Problem>), SettingsError> {
+        let mut root = refs::yaml_value(&source.text, &source.path.to_string_lossy())
+            .and_then(|value| match value {
+                Value::Object(map) => Ok(map),
+                _ => Err("a profile must be a set of keys".to_string()),
+            })
+            .map_err(|sentence| {
+                SettingsError::one(Problem::new("PROFILE_INVALID", "", sentence))
+            })?;
+        let findings = Findings::new(layers);
+        let profile_id = match root.shift_remove("profile_id") {
+            Some(Value::String(id)) if !id.trim().is_empty() => id,
+            _ => {
+                findings.problem("PROFILE_INVALID", "profile_id", "must name the profile");
+                "unknown".to_string()
+            }
+        };
+        let managed = MANAGED_PROFILES.contains(&profile_id.as_str());
+        let policy = PolicySettings::read(
+            findings.root_section("policy", root.shift_remove("policy")),
+            &profile_id,
+        );
+        let wiring = WiringSettings::read(
+            findings.root_section("wiring", root.shift_remove("wiring")),
+            layers,
+            managed,
+        );
+        for (name, value) in root {
+            // A section of another plane passes; a lone value is a typing mistake.
+            if !matches!(value, Value::Object(_) | Value::Array(_)) {
+                findings.problem("CONFIG_KEY_UNKNOWN", &name, "this key does not exist here");
+            }
+        }
+        let collected = findings.finish();
+        let settings = Settings {
+            profile_id,
+            policy,
+            wiring,
+            profile_path: source.path.clone(),
+            effective: collected.effective,
+            layers: layers.clone(),
+        };
+        Ok((settings, collected.problems))
+    }
+
+    /// Whether worlds must be packed and sealed (D10).
+    pub fn strict_seal(&self) -> bool {
+        STRICT_SEAL_PROFILES.contains(&self.profile_id.as_str())
+    }
+
+    /// The runs root: everything of every run lies below it (W32).
+    pub fn runs_root(&self) -> &str {
+        self.wiring.object_store.root()
+    }
+
+    /// An environment variable as it was when the settings were read; blank counts as unset.
+    pub fn variable(&self, name: &str) -> Option<&str> {
+        self.layers.variable(name)
+    }
+
+    /// The provenance block of a component (contract 1.5).
+    pub fn provenance(&self, component: &str, run_config_digest: Option<String>) -> Provenance {
+        let request = ProvenanceRequest {
+            component: component.to_string(),
+            environment: Some(self.profile_id.clone()),
+            run_config_digest,
+            ..ProvenanceRequest::default()
+        };
+        resolve_provenance(&request, |name| {
+            self.layers.variable(name).map(str::to_string)
+        })
+    }
+
+    /// Refuses backends this program cannot open yet, each by its key.
+    pub fn require_embedded(&self) -> Result<(), SettingsError> {
+        use backends::{AdmissionSettings, BusKind, CheckpointBackend, ObjectStoreSettings};
+        let wiring = &self.wiring;
+        let managed = [
+            (
+                "wiring.object_store.root",
+                matches!(wiring.object_store, ObjectStoreSettings::S3 { .. }),
+            ),
+            (
+                "wiring.event_bus_kind",
+                wiring.event_bus.kind != BusKind::File,
+            ),
+            (
+                "wiring.control_bus.kind",
+                wiring.control_bus.kind != BusKind::File,
+            ),
+            (
+                "wiring.admission_db_path",
+                matches!(wiring.admission, AdmissionSettings::Postgres { .. }),
+            ),
+            (
+                "wiring.wsp_checkpoint.backend",
+                wiring.wsp_checkpoint.backend != CheckpointBackend::File,
+            ),
+        ];
+        let sentence = "this release opens embedded backends only; use the profile local";
+        let problems = managed
+            .into_iter()
+            .filter(|(_, is_managed)| *is_managed)
+            .map(|(key, _)| Problem::new("BACKEND_NOT_AVAILABLE", key, sentence))
+            .collect();
+        SettingsError::check(problems)
+    }
+}
+
+/// Keys of the pull model are refused by their own code (contract 9.2).
+fn reject_pull_keys(section: &mut Section<'_, '_>, rejected: impl Fn(&str) -> bool) {
+    for name in section.names().iter().filter(|name| rejected(name)) {
+        let sentence = "the gate is push only; remove this key";
+        section.problem("PULL_WIRING_DEPRECATED", name, sentence);
+    }
+    section.skip(rejected);
+}
+
+/// Lets the sections of other planes pass.
+fn skip_other_planes(section: &mut Section<'_, '_>) {
+    section.skip(|name| OTHER_PLANES.contains(&name) || name.starts_with("case_"));
+}
