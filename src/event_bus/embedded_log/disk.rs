@@ -1,0 +1,208 @@
+//! Files as the log uses them: writes at a known position, syncs, folders that survive power loss.
+//!
+//! Every failure carries the operation and the path. [`DiskFaults`] lets a test make any write or
+//! sync fail, in the middle if it wants.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use wellspring_domain::ports::StoreError;
+
+/// Decides which disk operations fail. The log itself never sets one.
+pub trait DiskFaults: Send + Sync {
+    /// Called before `length` bytes are written; `Some(n)`: only `n` bytes arrive, then the write fails.
+    fn write_stops_after(&self, path: &Path, length: usize) -> Option<usize>;
+    /// Called before a sync; true: it fails.
+    fn sync_fails(&self, path: &Path) -> bool;
+}
+
+/// Where injected faults come from; none in production.
+pub type Faults = Option<Arc<dyn DiskFaults>>;
+
+/// A file the log writes at positions it knows.
+pub struct LogFile {
+    file: File,
+    path: PathBuf,
+    faults: Faults,
+}
+
+impl LogFile {
+    /// Opens for reading and writing; creates the file when it is missing. The folder must exist.
+    pub fn open(path: &Path, faults: &Faults) -> Result<LogFile, StoreError> {
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(path)
+            .map_err(failed("open", path))?;
+        Ok(LogFile {
+            file,
+            path: path.to_owned(),
+            faults: faults.clone(),
+        })
+    }
+
+    /// Where the file lies.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Length in bytes.
+    pub fn length(&self) -> Result<u64, StoreError> {
+        let meta = self.file.metadata().map_err(failed("stat", &self.path))?;
+        Ok(meta.len())
+    }
+
+    /// Writes all of `bytes` at `offset`.
+    pub fn write_at(&self, bytes: &[u8], offset: u64) -> Result<(), StoreError> {
+        let stop = self
+            .faults
+            .as_ref()
+            .and_then(|faults| faults.write_stops_after(&self.path, bytes.len()));
+        let written = match stop {
+            None => self.file.write_all_at(bytes, offset),
+            Some(count) => self
+                .file
+                .write_all_at(&bytes[..count.min(bytes.len())], offset)
+                .and(Err(io::Error::from(io::ErrorKind::StorageFull))),
+        };
+        written.map_err(failed("write", &self.path))
+    }
+
+    /// Puts the data, and the length if it changed, on the disk.
+    pub fn sync_data(&self) -> Result<(), StoreError> {
+        self.fault_before_sync()?;
+        self.file.sync_data().map_err(failed("fsync", &self.path))
+    }
+
+    /// Puts data and metadata on the disk.
+    pub fn sync_all(&self) -> Result<(), StoreError> {
+        self.fault_before_sync()?;
+        self.file.sync_all().map_err(failed("fsync", &self.path))
+    }
+
+    /// Cuts the file to `length` bytes.
+    pub fn truncate(&self, length: u64) -> Result<(), StoreError> {
+        self.file
+            .set_len(length)
+            .map_err(failed("truncate", &self.path))
+    }
+
+    /// Fills `buffer` from `offset`.
+    pub fn read_at(&self, buffer: &mut [u8], offset: u64) -> Result<(), StoreError> {
+        self.file
+            .read_exact_at(buffer, offset)
+            .map_err(failed("read", &self.path))
+    }
+
+    fn fault_before_sync(&self) -> Result<(), StoreError> {
+        match &self.faults {
+            Some(faults) if faults.sync_fails(&self.path) => {
+                Err(failed("fsync", &self.path)(io::Error::other("injected")))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The error of a failed operation on `path`.
+pub fn failed<'a>(
+    operation: &'static str,
+    path: &'a Path,
+) -> impl FnOnce(io::Error) -> StoreError + 'a {
+    move |cause| StoreError::Unavailable {
+        operation,
+        key: path.display().to_string(),
+        cause: cause.to_string(),
+    }
+}
+
+/// The error of a file that cannot be what we wrote.
+pub fn damaged(path: &Path, offset: u64, cause: impl Into<String>) -> StoreError {
+    StoreError::Damaged {
+        key: path.display().to_string(),
+        offset,
+        cause: cause.into(),
+    }
+}
+
+/// Makes the entries of a folder survive power loss.
+pub fn sync_folder(path: &Path) -> Result<(), StoreError> {
+    File::open(path)
+        .and_then(|folder| folder.sync_all())
+        .map_err(failed("fsync", path))
+}
+
+/// Creates a folder and its parents; each new entry survives power loss.
+pub fn create_folder(path: &Path) -> Result<(), StoreError> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    let parent = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    create_folder(parent)?;
+    match fs::create_dir(path) {
+        Err(cause) if cause.kind() != io::ErrorKind::AlreadyExists => {
+            Err(failed("create folder", path)(cause))
+        }
+        _ => sync_folder(parent),
+    }
+}
+
+/// How much a replaced file must survive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// Power loss: file and folder are synced.
+    Synced,
+    /// A crash of the program only; readers never see half a file.
+    Renamed,
+}
+
+/// Replaces a small file through `<name>.tmp` and a rename.
+pub fn replace_file(path: &Path, bytes: &[u8], durability: Durability) -> Result<(), StoreError> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".tmp");
+    let temporary = PathBuf::from(name);
+    let mut file = File::create(&temporary).map_err(failed("create", &temporary))?;
+    file.write_all(bytes).map_err(failed("write", &temporary))?;
+    if durability == Durability::Synced {
+        file.sync_all().map_err(failed("fsync", &temporary))?;
+    }
+    fs::rename(&temporary, path).map_err(failed("rename", path))?;
+    match (durability, path.parent()) {
+        (Durability::Synced, Some(folder)) => sync_folder(folder),
+        _ => Ok(()),
+    }
+}
+
+/// The whole of a small file, `None` when it is absent.
+pub fn read_small_file(path: &Path) -> Result<Option<Vec<u8>>, StoreError> {
+    match fs::read(path) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(cause) if cause.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(cause) => Err(failed("read", path)(cause)),
+    }
+}
+
+/// Names of the entries of a folder, sorted; none when the folder is absent.
+pub fn entry_names(folder: &Path) -> Result<Vec<String>, StoreError> {
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(cause) => return Err(failed("list", folder)(cause)),
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(failed("list", folder))?;
+        if let Ok(name) = entry.file_name().into_string() {
+            names.push(name);
+        }
+    }
+    names.sort();
+    Ok(names)
+}
