@@ -2,8 +2,14 @@
 
 pub mod contract_files;
 pub mod evidence_digest;
+pub mod facts_check;
 pub mod gate_verification;
 pub mod generator;
 pub mod pack_files;
 pub mod parquet_reader;
 pub mod staging;
+pub mod world_check;
+pub mod world_root;
+
+#[cfg(test)]
+pub(crate) mod test_world;

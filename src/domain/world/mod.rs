@@ -5,6 +5,7 @@
 //! proven is data ([`catalogue::Catalogue`], [`gates::GateMap`]); these rules only interpret it.
 
 pub mod catalogue;
+pub mod checker;
 pub mod gate_evidence;
 pub mod gates;
 pub mod locator;
