@@ -1,7 +1,9 @@
 //! The Ingestion Gate's rules: class map, schema policy, validation, dedupe, partitioning, receipts.
 
+pub mod claims;
 pub mod decision;
 pub mod envelope;
+pub mod flush_builder;
 pub mod intake;
 pub mod payload_schema;
 pub mod policy;

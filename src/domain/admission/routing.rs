@@ -1,7 +1,7 @@
 //! Who owns what: partition by partition key, admission shard by topic and partition, index shard by
 //! dedupe key. Order lives in the partition key, uniqueness in the dedupe key.
 
-use crate::admission::envelope::{Envelope, Field};
+use crate::admission::envelope::Envelope;
 use crate::admission::policy::KeySource;
 use crate::ids::Hash32;
 use crate::json_scan::{Member, ValueKind};
@@ -72,6 +72,7 @@ fn hash_value(json: &[u8], kind: ValueKind) -> Option<Hash32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::admission::envelope::Field;
 
     fn key(payload: &str, precedence: &[KeySource]) -> Option<Hash32> {
         let text = format!(r#"{{"event_id":"e1","seed":7,"payload":{payload}}}"#);

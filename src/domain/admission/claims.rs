@@ -1,0 +1,178 @@
+//! Claims: of two racing copies of an event exactly one may proceed (contract 7.3, step 7).
+//!
+//! A claim is held by an admission shard from the moment it is granted until its event is durable
+//! (settled) or will never be (released). Meanwhile other shards that ask for the same key are parked
+//! and told the outcome; the key's own shard never asks twice, because it knows what it has in flight.
+//!
+//! What stays true: a key has at most one holder, and every parked shard is told exactly once.
+
+use crate::ids::Hash32;
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+
+/// Hashes a digest by its own leading bytes: they are uniform already.
+#[derive(Default, Clone, Copy)]
+pub struct DigestHasher(u64);
+
+impl Hasher for DigestHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        if let Some(head) = bytes.get(..8) {
+            self.0 = u64::from_le_bytes(head.try_into().expect("eight bytes"));
+        }
+    }
+
+    fn write_usize(&mut self, _length: usize) {}
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
+/// A map keyed by digests.
+pub type DigestMap<V> = HashMap<Hash32, V, BuildHasherDefault<DigestHasher>>;
+
+/// Answer to a claim whose key is not admitted yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Claim {
+    /// The key is yours until you settle or release it.
+    Won,
+    /// Another shard holds it; you will be told.
+    Parked,
+}
+
+/// The claims one index shard holds for one run.
+#[derive(Debug, Default)]
+pub struct ClaimTable {
+    held: DigestMap<Holder>,
+}
+
+#[derive(Debug)]
+struct Holder {
+    shard: u16,
+    /// Shards to tell; empty for almost every claim.
+    waiting: Vec<u16>,
+}
+
+impl ClaimTable {
+    /// Asks for a key that the index does not hold.
+    pub fn claim(&mut self, key: Hash32, shard: u16) -> Claim {
+        match self.held.get_mut(&key) {
+            None => {
+                self.held.insert(
+                    key,
+                    Holder {
+                        shard,
+                        waiting: Vec::new(),
+                    },
+                );
+                Claim::Won
+            }
+            Some(holder) => {
+                if !holder.waiting.contains(&shard) {
+                    holder.waiting.push(shard);
+                }
+                Claim::Parked
+            }
+        }
+    }
+
+    /// Ends a claim, whether its event is durable now or will never be. Returns the shards to tell.
+    pub fn end(&mut self, key: &Hash32) -> Vec<u16> {
+        self.held
+            .remove(key)
+            .map(|holder| holder.waiting)
+            .unwrap_or_default()
+    }
+
+    /// Keys a shard holds: what must be settled or released when its generation ends.
+    pub fn held_by(&self, shard: u16) -> Vec<Hash32> {
+        let mut keys: Vec<Hash32> = self
+            .held
+            .iter()
+            .filter(|(_, holder)| holder.shard == shard)
+            .map(|(key, _)| *key)
+            .collect();
+        keys.sort_unstable();
+        keys
+    }
+
+    /// Forgets that a shard waits: its generation has ended and its parked copies were answered.
+    pub fn forget_waiting(&mut self, shard: u16) {
+        for holder in self.held.values_mut() {
+            holder.waiting.retain(|waiting| *waiting != shard);
+        }
+    }
+
+    /// Number of claims held.
+    pub fn len(&self) -> usize {
+        self.held.len()
+    }
+
+    /// True when no claim is held.
+    pub fn is_empty(&self) -> bool {
+        self.held.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::{BTreeMap, BTreeSet};
+
+    fn key(number: u8) -> Hash32 {
+        Hash32::of(&[number])
+    }
+
+    #[test]
+    fn of_two_racing_copies_one_wins_and_the_other_is_told_once() {
+        let mut table = ClaimTable::default();
+        assert_eq!(table.claim(key(1), 0), Claim::Won);
+        assert_eq!(table.claim(key(1), 1), Claim::Parked);
+        assert_eq!(table.claim(key(1), 1), Claim::Parked);
+        assert_eq!(table.end(&key(1)), [1]);
+        assert!(table.end(&key(1)).is_empty());
+        assert_eq!(table.claim(key(1), 1), Claim::Won);
+    }
+
+    #[test]
+    fn a_generation_that_ends_leaves_nothing_behind() {
+        let mut table = ClaimTable::default();
+        table.claim(key(1), 0);
+        table.claim(key(2), 1);
+        table.claim(key(2), 0);
+        assert_eq!(table.held_by(0), [key(1)]);
+        table.forget_waiting(0);
+        assert!(table.end(&key(2)).is_empty());
+        table.end(&key(1));
+        assert!(table.is_empty());
+    }
+
+    proptest! {
+        /// Against a model: at any time a key has the holder that claimed it first since it was last free.
+        #[test]
+        fn a_key_never_has_two_holders(steps in prop::collection::vec((0u8..6, 0u16..4, any::<bool>()), 0..200)) {
+            let mut table = ClaimTable::default();
+            let mut model: BTreeMap<u8, (u16, BTreeSet<u16>)> = BTreeMap::new();
+            for (number, shard, end) in steps {
+                if end {
+                    let told: BTreeSet<u16> = table.end(&key(number)).into_iter().collect();
+                    prop_assert_eq!(told, model.remove(&number).map(|(_, waiting)| waiting).unwrap_or_default());
+                    continue;
+                }
+                let claim = table.claim(key(number), shard);
+                match model.get_mut(&number) {
+                    None => {
+                        prop_assert_eq!(claim, Claim::Won);
+                        model.insert(number, (shard, BTreeSet::new()));
+                    }
+                    Some((_, waiting)) => {
+                        prop_assert_eq!(claim, Claim::Parked);
+                        waiting.insert(shard);
+                    }
+                }
+                prop_assert_eq!(table.len(), model.len());
+            }
+        }
+    }
+}

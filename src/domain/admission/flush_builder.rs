@@ -1,0 +1,401 @@
+//! Gathers decisions into the next flush: assigns offsets and row numbers, writes the bus lines.
+//!
+//! Row numbers and offsets are final when they are assigned. A shard builds one flush at a time per run
+//! and commits flushes in order, so a decision may refer to a row of an earlier flush that is still
+//! being synced: if that flush fails, none of the later ones is ever committed.
+
+use crate::admission::decision::{
+    DecisionRow, Flush, PartitionAppend, ReceiptContext, RowOutcome, RowRef, Span,
+};
+use crate::admission::intake::{JudgedBatch, JudgedItem};
+use crate::admission::quarantine::{QuarantineDraft, RecordStamp};
+use crate::canonical_json::push_cj;
+use crate::ports::PartitionEnd;
+use crate::run_paths::PlatformRunId;
+use crate::time_text::Micros;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Rows after which a journal segment is closed: bounds what one segment's index costs.
+pub const SEGMENT_ROWS_MAX: u32 = 1 << 20;
+
+/// How many recent contexts a shard remembers, so that streams share theirs across batches.
+const CONTEXTS_KEPT: usize = 64;
+
+/// Where one shard's journal and partitions of one run end.
+#[derive(Debug)]
+pub struct LogEnds {
+    run: PlatformRunId,
+    next_row: RowRef,
+    next_offsets: BTreeMap<(Arc<str>, u32), u64>,
+    contexts: Vec<Arc<ReceiptContext>>,
+}
+
+impl LogEnds {
+    /// The ends as recovery found them.
+    pub fn new(run: PlatformRunId, next_row: RowRef, ends: &[PartitionEnd]) -> LogEnds {
+        let next_offsets = ends
+            .iter()
+            .map(|end| ((end.topic.clone(), end.partition), end.next_offset))
+            .collect();
+        LogEnds {
+            run,
+            next_row,
+            next_offsets,
+            contexts: Vec::new(),
+        }
+    }
+
+    /// Starts the next flush. Everything decided in it carries `decided_at`.
+    pub fn start_flush(&mut self, decided_at: Micros) -> FlushBuilder {
+        if self.next_row.row >= SEGMENT_ROWS_MAX {
+            self.next_row = RowRef {
+                segment: self.next_row.segment + 1,
+                row: 0,
+                ..self.next_row
+            };
+        }
+        let flush = Flush {
+            run: self.run.clone(),
+            first_row: self.next_row,
+            decided_at,
+            contexts: Vec::new(),
+            appends: Vec::new(),
+            rows: Vec::new(),
+            arena: Vec::new(),
+        };
+        FlushBuilder {
+            flush,
+            line_tail: format!(",\"published_at_utc\":\"{}\"}}\n", decided_at.format_off())
+                .into_bytes(),
+        }
+    }
+
+    /// One shared copy of equal contexts, so that a journal segment stores each once.
+    fn intern(&mut self, context: &Arc<ReceiptContext>) -> Arc<ReceiptContext> {
+        let known = self
+            .contexts
+            .iter()
+            .find(|known| Arc::ptr_eq(known, context) || known == &context);
+        if let Some(known) = known {
+            return known.clone();
+        }
+        if self.contexts.len() == CONTEXTS_KEPT {
+            self.contexts.remove(0);
+        }
+        self.contexts.push(context.clone());
+        context.clone()
+    }
+}
+
+/// A flush that is still being filled.
+#[derive(Debug)]
+pub struct FlushBuilder {
+    flush: Flush,
+    /// What ends every bus line of this flush.
+    line_tail: Vec<u8>,
+}
+
+impl FlushBuilder {
+    /// Publishes an item: appends its bus line and its ADMIT row.
+    pub fn admit(
+        &mut self,
+        ends: &mut LogEnds,
+        judged: &JudgedBatch,
+        item: &JudgedItem,
+    ) -> (RowRef, u64) {
+        let context = self.context_index(ends, &judged.contexts[usize::from(item.context)]);
+        let append = self.append_index(ends, context, item.partition);
+        let part = &mut self.flush.appends[usize::from(append)];
+        let offset = part.first_offset + u64::from(part.events);
+        push_line(
+            &mut part.bytes,
+            item,
+            judged.text(&item.text),
+            &self.line_tail,
+        );
+        part.events += 1;
+        (
+            self.push_row(
+                ends,
+                context,
+                judged,
+                item,
+                RowOutcome::Admit { append, offset },
+            ),
+            offset,
+        )
+    }
+
+    /// Notes a copy of the event admitted in row `original`.
+    pub fn duplicate(
+        &mut self,
+        ends: &mut LogEnds,
+        judged: &JudgedBatch,
+        item: &JudgedItem,
+        original: RowRef,
+    ) -> RowRef {
+        let context = self.context_index(ends, &judged.contexts[usize::from(item.context)]);
+        self.push_row(
+            ends,
+            context,
+            judged,
+            item,
+            RowOutcome::Duplicate { original },
+        )
+    }
+
+    /// Refuses an item and keeps its record.
+    pub fn quarantine(
+        &mut self,
+        ends: &mut LogEnds,
+        judged: &JudgedBatch,
+        item: &JudgedItem,
+        draft: &QuarantineDraft,
+    ) -> RowRef {
+        let shared = &judged.contexts[usize::from(item.context)];
+        let record = draft.record(&RecordStamp {
+            received_at: self.flush.decided_at,
+            policy_rev: &shared.policy_rev,
+            actor: &shared.actor,
+            provenance: &shared.provenance,
+        });
+        let start = self.flush.arena.len();
+        push_cj(&mut self.flush.arena, &record);
+        let record = Span {
+            start: start as u32,
+            length: (self.flush.arena.len() - start) as u32,
+        };
+        let context = self.context_index(ends, shared);
+        self.push_row(
+            ends,
+            context,
+            judged,
+            item,
+            RowOutcome::Quarantine {
+                code: draft.code,
+                record,
+            },
+        )
+    }
+
+    /// When the decisions of this flush are dated.
+    pub fn decided_at(&self) -> Micros {
+        self.flush.decided_at
+    }
+
+    /// Bytes gathered so far: bus lines and texts.
+    pub fn bytes(&self) -> usize {
+        self.flush.arena.len()
+            + self
+                .flush
+                .appends
+                .iter()
+                .map(|append| append.bytes.len())
+                .sum::<usize>()
+    }
+
+    /// True when nothing has been decided yet.
+    pub fn is_empty(&self) -> bool {
+        self.flush.rows.is_empty()
+    }
+
+    /// The flush, ready to commit; the next one goes on behind it.
+    pub fn finish(self, ends: &mut LogEnds) -> Flush {
+        for append in &self.flush.appends {
+            let next = append.first_offset + u64::from(append.events);
+            ends.next_offsets
+                .insert((append.topic.clone(), append.partition), next);
+        }
+        self.flush
+    }
+
+    fn push_row(
+        &mut self,
+        ends: &mut LogEnds,
+        context: u16,
+        judged: &JudgedBatch,
+        item: &JudgedItem,
+        outcome: RowOutcome,
+    ) -> RowRef {
+        let row = DecisionRow {
+            context,
+            event_id: push_text(&mut self.flush.arena, judged.text(&item.event_id)),
+            ts_utc: push_text(&mut self.flush.arena, judged.text(&item.ts_utc)),
+            dedupe_key: item.dedupe_key,
+            payload_hash: item.payload_hash,
+            partition_key: item.partition_key,
+            outcome,
+        };
+        self.flush.rows.push(row);
+        let row_ref = ends.next_row;
+        ends.next_row.row += 1;
+        row_ref
+    }
+
+    fn context_index(&mut self, ends: &mut LogEnds, context: &Arc<ReceiptContext>) -> u16 {
+        if let Some(last) = self
+            .flush
+            .contexts
+            .iter()
+            .rposition(|known| Arc::ptr_eq(known, context))
+        {
+            return last as u16;
+        }
+        let shared = ends.intern(context);
+        if let Some(index) = self
+            .flush
+            .contexts
+            .iter()
+            .position(|known| Arc::ptr_eq(known, &shared))
+        {
+            return index as u16;
+        }
+        self.flush.contexts.push(shared);
+        (self.flush.contexts.len() - 1) as u16
+    }
+
+    fn append_index(&mut self, ends: &mut LogEnds, context: u16, partition: u32) -> u16 {
+        let topic = &self.flush.contexts[usize::from(context)].topic;
+        let found = self
+            .flush
+            .appends
+            .iter()
+            .position(|append| append.partition == partition && *append.topic == **topic);
+        if let Some(index) = found {
+            return index as u16;
+        }
+        let topic: Arc<str> = Arc::from(topic.as_str());
+        let next = ends
+            .next_offsets
+            .get(&(topic.clone(), partition))
+            .copied()
+            .unwrap_or(0);
+        self.flush.appends.push(PartitionAppend {
+            topic,
+            partition,
+            first_offset: next,
+            events: 0,
+            bytes: Vec::new(),
+        });
+        (self.flush.appends.len() - 1) as u16
+    }
+}
+
+fn push_text(arena: &mut Vec<u8>, text: &[u8]) -> Span {
+    let start = arena.len() as u32;
+    arena.extend_from_slice(text);
+    Span {
+        start,
+        length: text.len() as u32,
+    }
+}
+
+/// One bus record: IJ of `{"partition_key","payload","published_at_utc"}` and a newline (contract 8).
+fn push_line(out: &mut Vec<u8>, item: &JudgedItem, envelope: &[u8], tail: &[u8]) {
+    out.reserve(envelope.len() + 96 + tail.len());
+    out.extend_from_slice(b"{\"partition_key\":\"");
+    out.extend_from_slice(&item.partition_key.hex());
+    out.extend_from_slice(b"\",\"payload\":");
+    out.extend_from_slice(envelope);
+    out.extend_from_slice(tail);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::admission::intake::tests::{envelope_text, judge_texts};
+
+    fn ends() -> LogEnds {
+        let run = PlatformRunId::parse("platform_20260101T000000Z").unwrap();
+        LogEnds::new(
+            run,
+            RowRef {
+                shard: 1,
+                segment: 2,
+                row: 5,
+            },
+            &[],
+        )
+    }
+
+    #[test]
+    fn offsets_and_rows_go_on_from_flush_to_flush() {
+        let judged = judge_texts(&[envelope_text("e1", 1), envelope_text("e2", 1)]);
+        let mut ends = ends();
+        let mut first = ends.start_flush(Micros(1_000_000));
+        assert_eq!(
+            first.admit(&mut ends, &judged, &judged.items[0]),
+            (
+                RowRef {
+                    shard: 1,
+                    segment: 2,
+                    row: 5
+                },
+                0
+            )
+        );
+        first.duplicate(&mut ends, &judged, &judged.items[0], RowRef::default());
+        let flush = first.finish(&mut ends);
+        let mut second = ends.start_flush(Micros(2_000_000));
+        assert_eq!(
+            second.admit(&mut ends, &judged, &judged.items[1]),
+            (
+                RowRef {
+                    shard: 1,
+                    segment: 2,
+                    row: 7
+                },
+                1
+            )
+        );
+        assert_eq!(second.finish(&mut ends).appends[0].first_offset, 1);
+        assert_eq!(
+            (flush.rows.len(), flush.contexts.len(), flush.appends.len()),
+            (2, 1, 1)
+        );
+        let line: serde_json::Value = serde_json::from_slice(&flush.appends[0].bytes).unwrap();
+        assert_eq!(line["payload"]["event_id"], "e1");
+        assert_eq!(line["published_at_utc"], "1970-01-01T00:00:01+00:00");
+        assert_eq!(flush.rows[0].event_id.of(&flush.arena), b"e1");
+    }
+
+    #[test]
+    fn a_full_segment_is_followed_by_a_new_one() {
+        let mut ends = ends();
+        ends.next_row.row = SEGMENT_ROWS_MAX;
+        assert_eq!(
+            {
+                let builder = ends.start_flush(Micros(0));
+                builder.finish(&mut ends).first_row
+            },
+            RowRef {
+                shard: 1,
+                segment: 3,
+                row: 0
+            }
+        );
+    }
+
+    #[test]
+    fn a_quarantine_keeps_its_record_and_publishes_nothing() {
+        let judged =
+            judge_texts(&[envelope_text("e1", 1).replace("\"seed\":42", "\"seed\":\"42\"")]);
+        let mut ends = ends();
+        let mut builder = ends.start_flush(Micros(0));
+        let draft = judged.items[0].quarantine.clone().unwrap();
+        builder.quarantine(&mut ends, &judged, &judged.items[0], &draft);
+        let flush = builder.finish(&mut ends);
+        assert!(flush.appends.is_empty());
+        let RowOutcome::Quarantine { code, record } = flush.rows[0].outcome else {
+            panic!("not a quarantine")
+        };
+        let record: serde_json::Value = serde_json::from_slice(record.of(&flush.arena)).unwrap();
+        assert_eq!(
+            (code, &record["reason_codes"][0]),
+            ("ENVELOPE_INVALID", &"ENVELOPE_INVALID".into())
+        );
+        assert_eq!(record["envelope"]["seed"], "42");
+        assert!(record["envelope"].get("payload").is_none());
+    }
+}
