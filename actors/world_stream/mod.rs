@@ -1,1 +1,16 @@
-//! World Streamer actors: control bus reader, runs supervisor, ready run, output stream.
+//! The World Streamer: reads READY, streams the outputs of a run, checkpoints what the gate took over.
+//!
+//! Data flows one way: a framing thread reads and frames batches into a short channel, the pump
+//! releases each batch when it is due and hands it to the gate, answers come back in order, and only
+//! the contiguous answered prefix is checkpointed.
+
+pub mod batch;
+pub mod checkpointer;
+pub mod framer;
+pub mod gate_sender;
+pub mod pace;
+pub mod progress;
+pub mod pump;
+
+#[cfg(test)]
+mod testing;

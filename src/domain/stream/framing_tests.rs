@@ -187,6 +187,9 @@ fn a_payload_json_column_replaces_the_payload_and_drops_the_rest_of_the_row() {
     assert!(framed.contains(payload), "{framed}");
 }
 
+/// Columns, the code and a word of the error.
+type FailureCase<'a> = (Vec<(&'a str, Column<'a>)>, &'a str, &'a str);
+
 #[test]
 fn what_json_cannot_carry_fails_with_the_column_and_the_code() {
     let nulls = Validity::from_bits(&[0], 0);
