@@ -5,6 +5,7 @@
 
 pub mod context;
 pub mod failure;
+pub mod oracle;
 pub mod output;
 pub mod progress;
 pub mod run;
@@ -43,6 +44,8 @@ pub struct Cli {
 /// Every command of the program. Each variant has its own file.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Sealed worlds: pack, seal and check them before they are streamed.
+    Oracle(oracle::OracleArgs),
     /// Platform runs: create, show, cancel, pause, resume, prune.
     Run(run::RunArgs),
     /// Sealed worlds: generate one to stream.
@@ -58,6 +61,7 @@ pub fn main_entry() -> ExitCode {
 
 fn dispatch(command: Command, ctx: &CliContext) -> anyhow::Result<Outcome> {
     match command {
+        Command::Oracle(args) => oracle::run(args, ctx),
         Command::Run(args) => run::run(args, ctx),
         Command::World(args) => world::run(args, ctx),
     }

@@ -7,9 +7,15 @@ use wellspring_domain::world::catalogue::{Catalogue, CatalogueError};
 use wellspring_domain::world::gates::{GateMap, GateMapError};
 use wellspring_domain::world::pack::ContractDigests;
 
+use crate::settings::Settings;
+use crate::settings::problem::SettingsError;
+
 /// Why a contract file cannot be used.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, thiserror::Error)]
 pub enum ContractFileError {
+    /// A file cannot be found or read.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
     /// The catalogue cannot be used.
     #[error(transparent)]
     Catalogue(#[from] CatalogueError),
@@ -20,8 +26,9 @@ pub enum ContractFileError {
 
 impl ContractFileError {
     /// The stable reason code.
-    pub fn code(&self) -> &'static str {
+    pub fn code(&self) -> &str {
         match self {
+            ContractFileError::Settings(error) => error.code(),
             ContractFileError::Catalogue(error) => error.code(),
             ContractFileError::GateMap(error) => error.code(),
         }
@@ -40,6 +47,13 @@ pub struct ContractFiles {
 }
 
 impl ContractFiles {
+    /// Reads the files the settings name.
+    pub fn load(settings: &Settings) -> Result<ContractFiles, ContractFileError> {
+        let catalogue = settings.load_ref_text(&settings.wiring.engine_catalogue_path)?;
+        let gate_map = settings.load_ref_text(&settings.wiring.gate_map_path)?;
+        ContractFiles::parse(catalogue.text.as_bytes(), gate_map.text.as_bytes())
+    }
+
     /// Reads both files from their raw bytes; every gate an output names must be in the map.
     pub fn parse(catalogue: &[u8], gate_map: &[u8]) -> Result<ContractFiles, ContractFileError> {
         let files = ContractFiles {

@@ -53,7 +53,7 @@ pub struct FoundOutput {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LocatorOutcome {
     /// It does.
-    Found(FoundOutput),
+    Found(Box<FoundOutput>),
     /// No file matches its path.
     Missing {
         /// The path that matched nothing, prefixed by the engine root.
@@ -131,10 +131,10 @@ impl EvidenceDigests {
         }
         let digest = self.content_digest(store, &files)?;
         let digest = Some(Digest::sha256(digest.to_string()));
-        Ok(LocatorOutcome::Found(FoundOutput {
+        Ok(LocatorOutcome::Found(Box::new(FoundOutput {
             locator: engine_locator(engine_run_root, entry, &rendered, tokens, digest),
             files,
-        }))
+        })))
     }
 
     /// The locators of several outputs, hashed beside each other, in the order given.

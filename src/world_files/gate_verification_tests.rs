@@ -1,63 +1,22 @@
 //! Every gate of the fixture world, whole and damaged.
 
 use super::*;
-use crate::object_store::LocalFiles;
-use serde_json::Value;
-use std::path::Path;
-use wellspring_domain::world::gates::GateMap;
-use wellspring_domain::world::world_key::{RUN_RECEIPT_FILE, RunReceipt};
+use crate::world_files::test_world::TestWorld;
+use std::fs;
 
-/// A copy of the gate bundles of the fixture world: nothing else of it matters here.
-struct World {
-    _folder: tempfile::TempDir,
-    store: LocalFiles,
-    map: GateMap,
-    tokens: WorldTokens,
-}
-
-fn repository() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
-
-impl World {
-    fn copy() -> World {
-        let fixture = LocalFiles::new(repository().join("tests/fixtures/w40k"));
-        let folder = tempfile::tempdir().unwrap();
-        for file in fixture.list("").unwrap() {
-            if file.key.contains("/validation/") {
-                let target = folder.path().join(&file.key);
-                std::fs::create_dir_all(target.parent().unwrap()).unwrap();
-                std::fs::write(target, fixture.get(&file.key).unwrap().unwrap()).unwrap();
-            }
-        }
-        let receipt = fixture.get(RUN_RECEIPT_FILE).unwrap().unwrap();
-        World {
-            store: LocalFiles::new(folder.path()),
-            _folder: folder,
-            map: gate_map(),
-            tokens: RunReceipt::parse(&receipt).unwrap().tokens("baseline_v1"),
-        }
-    }
-
+impl TestWorld {
     fn gate(&self, segment: &str) -> &Gate {
         let ends = format!(".{segment}.validation");
-        let gates = self.map.gates().iter();
-        gates
-            .filter(|gate| gate.gate_id.ends_with(&ends))
-            .next_back()
-            .unwrap()
+        let mut gates = self.contract.gate_map.gates().iter();
+        gates.find(|gate| gate.gate_id.ends_with(&ends)).unwrap()
     }
 
     fn verify(&self, segment: &str) -> GateOutcome {
-        verify_gate(&self.store, "/world", self.gate(segment), &self.tokens).unwrap()
+        verify_gate(&self.store, "/world", self.gate(segment), &self.tokens()).unwrap()
     }
 
     fn paths(&self, segment: &str) -> GatePaths {
-        self.gate(segment).paths(&self.tokens).unwrap()
-    }
-
-    fn write(&self, key: &str, bytes: &[u8]) {
-        std::fs::write(self.store.root().join(key), bytes).unwrap();
+        self.gate(segment).paths(&self.tokens()).unwrap()
     }
 
     fn flip(&self, key: &str) {
@@ -67,24 +26,18 @@ impl World {
     }
 
     fn remove(&self, key: &str) {
-        std::fs::remove_file(self.store.root().join(key)).unwrap();
+        fs::remove_file(self.root.join(key)).unwrap();
     }
-}
-
-fn gate_map() -> GateMap {
-    let path = repository().join("config/platform/oracle/gate_map_v0.yaml");
-    let yaml: Value = serde_yaml_ng::from_slice(&std::fs::read(path).unwrap()).unwrap();
-    GateMap::parse(&yaml).unwrap()
 }
 
 const SEGMENTS: [&str; 10] = ["1A", "1B", "2A", "2B", "3A", "3B", "5A", "5B", "6A", "6B"];
 
 #[test]
 fn every_gate_of_an_untouched_world_passes_with_a_receipt_that_names_its_files() {
-    let world = World::copy();
-    let gates: Vec<&Gate> = world.map.gates().iter().collect();
+    let world = TestWorld::copy();
+    let gates: Vec<&Gate> = world.contract.gate_map.gates().iter().collect();
     assert_eq!(gates.len(), SEGMENTS.len());
-    for outcome in verify_gates(&world.store, "/world", &gates, &world.tokens) {
+    for outcome in verify_gates(&world.store, "/world", &gates, &world.tokens()) {
         let outcome = outcome.unwrap();
         assert!(outcome.is_pass(), "{outcome:?}");
         let receipt = outcome.receipt().unwrap();
@@ -93,7 +46,7 @@ fn every_gate_of_an_untouched_world_passes_with_a_receipt_that_names_its_files()
         assert!(artifacts.passed_flag_path.ends_with("/_passed.flag"));
         assert_eq!(
             receipt.scope.manifest_fingerprint,
-            world.tokens.manifest_fingerprint
+            world.tokens().manifest_fingerprint
         );
         assert_eq!(
             receipt.scope.seed, None,
@@ -105,7 +58,7 @@ fn every_gate_of_an_untouched_world_passes_with_a_receipt_that_names_its_files()
 #[test]
 fn one_flipped_byte_in_a_hashed_file_is_a_conflict_with_a_failing_receipt() {
     for segment in SEGMENTS.into_iter().filter(|segment| *segment != "3A") {
-        let world = World::copy();
+        let world = TestWorld::copy();
         world.flip(&format!(
             "{}validation_report.json",
             world.paths(segment).bundle_root
@@ -121,7 +74,7 @@ fn one_flipped_byte_in_a_hashed_file_is_a_conflict_with_a_failing_receipt() {
 
 #[test]
 fn another_digest_in_the_index_of_a_member_gate_is_a_conflict() {
-    let world = World::copy();
+    let world = TestWorld::copy();
     let index = world.paths("3A").index.unwrap();
     let text = String::from_utf8(world.store.get(&index).unwrap().unwrap()).unwrap();
     world.write(&index, text.replacen("6d2e558b", "7d2e558b", 1).as_bytes());
@@ -131,7 +84,7 @@ fn another_digest_in_the_index_of_a_member_gate_is_a_conflict() {
 #[test]
 fn a_file_the_index_names_and_the_bundle_lacks_is_missing() {
     for segment in ["2A", "2B", "3B", "5A", "5B", "6A", "6B"] {
-        let world = World::copy();
+        let world = TestWorld::copy();
         let file = format!(
             "{}checks/check_summary.json",
             world.paths(segment).bundle_root
@@ -150,7 +103,7 @@ fn a_file_the_index_names_and_the_bundle_lacks_is_missing() {
 
 #[test]
 fn a_file_lost_from_a_bundle_without_index_is_a_conflict_because_the_bytes_differ() {
-    let world = World::copy();
+    let world = TestWorld::copy();
     world.remove(&format!("{}MANIFEST.json", world.paths("1A").bundle_root));
     assert!(world.verify("1A").is_conflict());
 }
@@ -158,7 +111,7 @@ fn a_file_lost_from_a_bundle_without_index_is_a_conflict_because_the_bytes_diffe
 #[test]
 fn no_index_or_no_flag_or_no_bundle_is_missing() {
     for segment in ["2A", "3A", "5A", "6A"] {
-        let world = World::copy();
+        let world = TestWorld::copy();
         let index = world.paths(segment).index.unwrap();
         world.remove(&index);
         assert_eq!(
@@ -169,7 +122,7 @@ fn no_index_or_no_flag_or_no_bundle_is_missing() {
         );
     }
     for segment in SEGMENTS {
-        let world = World::copy();
+        let world = TestWorld::copy();
         let flag = world.paths(segment).passed_flag;
         world.remove(&flag);
         assert_eq!(
@@ -179,10 +132,10 @@ fn no_index_or_no_flag_or_no_bundle_is_missing() {
             }
         );
     }
-    let world = World::copy();
+    let world = TestWorld::copy();
     let paths = world.paths("1A");
-    std::fs::remove_dir_all(world.store.root().join(&paths.bundle_root)).unwrap();
-    std::fs::create_dir_all(world.store.root().join(&paths.bundle_root)).unwrap();
+    fs::remove_dir_all(world.root.join(&paths.bundle_root)).unwrap();
+    fs::create_dir_all(world.root.join(&paths.bundle_root)).unwrap();
     world.write(&paths.passed_flag, b"sha256_hex = x");
     let root = format!("/world/{}", paths.bundle_root);
     assert_eq!(world.verify("1A"), GateOutcome::Missing { path: root });
@@ -198,7 +151,7 @@ fn a_flag_that_does_not_say_its_digest_is_a_conflict_without_a_receipt() {
         "{\"status\": \"FAIL\"}",
     ] {
         for segment in SEGMENTS {
-            let world = World::copy();
+            let world = TestWorld::copy();
             world.write(&world.paths(segment).passed_flag, content.as_bytes());
             let outcome = world.verify(segment);
             assert!(
@@ -212,11 +165,15 @@ fn a_flag_that_does_not_say_its_digest_is_a_conflict_without_a_receipt() {
 
 #[test]
 fn another_worlds_fingerprint_finds_nothing() {
-    let mut world = World::copy();
-    world.tokens.manifest_fingerprint = Some("0".repeat(64));
-    assert!(matches!(world.verify("6B"), GateOutcome::Missing { .. }));
-    world.tokens.manifest_fingerprint = None;
-    let GateOutcome::Missing { path } = world.verify("6B") else {
+    let world = TestWorld::copy();
+    let gate = world.gate("6B");
+    let mut tokens = world.tokens();
+    tokens.manifest_fingerprint = Some("0".repeat(64));
+    let other = verify_gate(&world.store, "/world", gate, &tokens).unwrap();
+    assert!(matches!(other, GateOutcome::Missing { .. }));
+    tokens.manifest_fingerprint = None;
+    let unfilled = verify_gate(&world.store, "/world", gate, &tokens).unwrap();
+    let GateOutcome::Missing { path } = unfilled else {
         panic!("an unfilled token cannot be found");
     };
     assert!(path.contains("{manifest_fingerprint}"));
@@ -224,7 +181,7 @@ fn another_worlds_fingerprint_finds_nothing() {
 
 #[test]
 fn an_index_that_points_out_of_the_world_is_a_conflict() {
-    let world = World::copy();
+    let world = TestWorld::copy();
     let index = world.paths("2A").index.unwrap();
     world.write(&index, br#"[{"path": "../../../../../../etc/passwd"}]"#);
     assert!(matches!(world.verify("2A"), GateOutcome::Conflict(_)));
