@@ -12,4 +12,6 @@ pub mod world_check;
 pub mod world_root;
 
 #[cfg(test)]
+mod shipped_config_tests;
+#[cfg(test)]
 pub(crate) mod test_world;
