@@ -214,22 +214,31 @@ struct Temporary {
 impl Temporary {
     fn write(target: &Path, bytes: &[u8]) -> io::Result<Temporary> {
         create_folder(parent(target))?;
-        let number = TEMPORARY_COUNTER.fetch_add(1, Ordering::Relaxed);
-        let name = format!("{TEMPORARY_PREFIX}{}-{number}", std::process::id());
-        let temporary = Temporary {
-            path: parent(target).join(name),
-        };
-        // The process id may be that of a writer that died, so an old file under the name is overwritten.
-        let mut file = File::create(&temporary.path)?;
+        let (path, mut file) = Temporary::create(parent(target))?;
+        let temporary = Temporary { path };
         file.write_all(bytes)?;
         file.sync_all()?;
         Ok(temporary)
+    }
+
+    /// A name nobody has. One that exists belongs to a writer that died, or to one with the same process id
+    /// in another container, and is left alone.
+    fn create(folder: &Path) -> io::Result<(PathBuf, File)> {
+        loop {
+            let number = TEMPORARY_COUNTER.fetch_add(1, Ordering::Relaxed);
+            let path = folder.join(format!("{TEMPORARY_PREFIX}{}-{number}", std::process::id()));
+            match File::create_new(&path) {
+                Ok(file) => return Ok((path, file)),
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(error),
+            }
+        }
     }
 }
 
 impl Drop for Temporary {
     fn drop(&mut self) {
-        // After a rename the name is gone; a leftover is never listed and is overwritten later.
+        // After a rename the name is gone; a leftover is never listed.
         let _ = fs::remove_file(&self.path);
     }
 }

@@ -43,6 +43,20 @@ fn a_write_once_object_keeps_its_first_bytes() {
 }
 
 #[test]
+fn a_leftover_of_a_writer_that_died_is_neither_used_nor_listed() {
+    let (_folder, store) = store();
+    store.put("x", b"one").unwrap();
+    let next = TEMPORARY_COUNTER.load(Ordering::Relaxed);
+    for number in next..next + 40 {
+        let name = format!("{TEMPORARY_PREFIX}{}-{number}", std::process::id());
+        fs::write(store.root().join(name), b"half").unwrap();
+    }
+    store.put("x", b"two").unwrap();
+    assert_eq!(store.get("x").unwrap().unwrap(), b"two");
+    assert_eq!(keys(&store.list("").unwrap()), ["x"]);
+}
+
+#[test]
 fn of_many_racing_writers_exactly_one_creates_the_object() {
     let (_folder, store) = store();
     let start = Barrier::new(8);

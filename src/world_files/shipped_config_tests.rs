@@ -53,8 +53,10 @@ fn violation(schema: &PayloadSchema, payload: &Map<String, Value>) -> Option<Str
         .map(|violation| format!("{}: {}", violation.path, violation.rule))
 }
 
-/// The schema of an output and rows of each of its parts.
-fn outputs(world: &TestWorld) -> Vec<(String, PayloadSchema, Vec<Map<String, Value>>)> {
+/// An output with its schema and rows of each of its parts.
+type OutputRows = (String, PayloadSchema, Vec<Map<String, Value>>);
+
+fn outputs(world: &TestWorld) -> Vec<OutputRows> {
     let mut outputs = Vec::new();
     for entry in world.contract.catalogue.outputs() {
         let Some(schema_ref) = &entry.schema_ref else {
