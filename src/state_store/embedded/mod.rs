@@ -1,3 +1,5 @@
 //! Embedded state: admission index, receipts, checkpoints, authority.
 
 pub mod authority;
+pub mod index;
+pub mod journal_source;

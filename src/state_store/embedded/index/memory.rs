@@ -1,0 +1,169 @@
+//! The memory table of an index shard, and how a shard spends its memory cap.
+
+use hashbrown::HashTable;
+use wellspring_domain::admission::decision::IndexEntry;
+use wellspring_domain::admission::index_format::{PAGE, Slot};
+use wellspring_domain::ids::Hash32;
+
+/// Bytes one key costs in a table: the slot, and number and control byte at a load of at least 7/16.
+const TABLE_BYTES_PER_KEY: usize = size_of::<Slot>() + 12;
+/// Bytes one key costs while a frozen table is sorted.
+const SORT_BYTES_PER_KEY: usize = size_of::<(u64, u32)>();
+
+/// How a shard spends its cap: an active table, a frozen one while it is written, the resident parts
+/// of runs, and buffers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MemoryPlan {
+    /// Keys after which a table is frozen.
+    pub table_keys: usize,
+    /// Bytes for filters and block indexes held in memory; the rest is read from the files.
+    pub resident_bytes: usize,
+    /// Bytes of one read or write buffer.
+    pub buffer_bytes: usize,
+}
+
+impl MemoryPlan {
+    /// The plan for a cap in bytes.
+    pub fn of(cap: usize) -> MemoryPlan {
+        let buffer_bytes = (cap / 256).clamp(PAGE, 64 * PAGE) / PAGE * PAGE;
+        let tables = cap / 4 * 3;
+        let table_keys = (tables / (2 * TABLE_BYTES_PER_KEY + SORT_BYTES_PER_KEY)).max(4);
+        MemoryPlan {
+            table_keys,
+            resident_bytes: (cap - tables).saturating_sub(8 * buffer_bytes),
+            buffer_bytes,
+        }
+    }
+}
+
+/// Keys in memory: slots in the order they came, and a hash table of their numbers.
+///
+/// The slots grow at the end only, so memory is touched as keys come and there is one cache miss for
+/// a key that is not there.
+pub struct MemTable {
+    slots: Vec<Slot>,
+    numbers: HashTable<u32>,
+    limit: usize,
+}
+
+impl MemTable {
+    /// An empty table for `limit` keys; it never grows beyond that.
+    pub fn with_limit(limit: usize) -> MemTable {
+        MemTable {
+            slots: Vec::with_capacity(limit),
+            numbers: HashTable::with_capacity(limit),
+            limit,
+        }
+    }
+
+    /// Adds a key, or replaces what was known of it.
+    pub fn insert(&mut self, key: &Hash32, entry: IndexEntry) {
+        let slots = &mut self.slots;
+        if let Some(number) = self
+            .numbers
+            .find(hash_of(key), |n| slots[*n as usize].key == *key)
+        {
+            slots[*number as usize].entry = entry;
+            return;
+        }
+        assert!(
+            slots.len() < self.limit,
+            "a full table is frozen before the next key"
+        );
+        let number = slots.len() as u32;
+        slots.push(Slot { key: *key, entry });
+        self.numbers
+            .insert_unique(hash_of(key), number, |n| hash_of(&slots[*n as usize].key));
+    }
+
+    /// What is known of a key.
+    pub fn get(&self, key: &Hash32) -> Option<IndexEntry> {
+        let slots = &self.slots;
+        self.numbers
+            .find(hash_of(key), |n| slots[*n as usize].key == *key)
+            .map(|number| slots[*number as usize].entry)
+    }
+
+    /// True when the table must be frozen before it takes another key.
+    pub fn is_full(&self) -> bool {
+        self.slots.len() >= self.limit
+    }
+
+    /// Number of keys.
+    pub fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// Bytes allocated.
+    pub fn memory_bytes(&self) -> usize {
+        self.slots.capacity() * size_of::<Slot>() + self.numbers.allocation_size()
+    }
+
+    /// The slots sorted by key.
+    pub fn sorted(&self) -> impl Iterator<Item = &Slot> {
+        let mut order: Vec<(u64, u32)> = self
+            .slots
+            .iter()
+            .zip(0u32..)
+            .map(|(slot, number)| (slot.key.leading_u64(), number))
+            .collect();
+        order.sort_unstable_by(|a, b| {
+            let key = |number: u32| &self.slots[number as usize].key;
+            a.0.cmp(&b.0).then_with(|| key(a.1).cmp(key(b.1)))
+        });
+        order
+            .into_iter()
+            .map(|(_, number)| &self.slots[number as usize])
+    }
+}
+
+/// Keys are digests: eight of their bytes, none of which choose shard or run place, are hash enough.
+fn hash_of(key: &Hash32) -> u64 {
+    u64::from_le_bytes(key.0[8..16].try_into().expect("eight of thirty-two bytes"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use wellspring_domain::admission::decision::RowRef;
+
+    fn entry(row: u32) -> IndexEntry {
+        IndexEntry {
+            payload_hash: Hash32::of(&row.to_be_bytes()),
+            row: RowRef {
+                shard: 0,
+                segment: 0,
+                row,
+            },
+        }
+    }
+
+    #[test]
+    fn a_table_stays_within_what_the_plan_counts_for_it() {
+        for cap in [1 << 16, 1 << 20, 3 << 20, 64 << 20] {
+            let plan = MemoryPlan::of(cap);
+            let table = MemTable::with_limit(plan.table_keys);
+            let sorting = plan.table_keys * SORT_BYTES_PER_KEY;
+            let total = 2 * table.memory_bytes() + sorting + plan.resident_bytes;
+            assert!(total <= cap, "{total} of {cap}");
+        }
+    }
+
+    #[test]
+    fn keys_come_back_sorted_and_the_last_value_wins() {
+        let mut table = MemTable::with_limit(100);
+        for number in 0..100u32 {
+            table.insert(&Hash32::of(&number.to_be_bytes()), entry(number));
+        }
+        assert!(table.is_full());
+        table.insert(&Hash32::of(&7u32.to_be_bytes()), entry(700));
+        assert_eq!(
+            table.get(&Hash32::of(&7u32.to_be_bytes())),
+            Some(entry(700))
+        );
+        assert_eq!(table.get(&Hash32::of(b"absent")), None);
+        let keys: Vec<Hash32> = table.sorted().map(|slot| slot.key).collect();
+        assert_eq!(keys.len(), 100);
+        assert!(keys.windows(2).all(|pair| pair[0] < pair[1]));
+    }
+}

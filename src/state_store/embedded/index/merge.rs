@@ -1,0 +1,126 @@
+//! Which runs are merged, and how: neighbours of like size, the newer entry of a key wins.
+
+use super::run_file::{Run, RunScan};
+use super::run_writer::RunWriter;
+use std::ops::Range;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use wellspring_domain::admission::index_format::Slot;
+use wellspring_domain::ports::StoreError;
+
+/// Runs of one size class that are merged into one of the next.
+const MERGE_WIDTH: usize = 4;
+/// Entries between two looks at the stop flag.
+const STOP_CHECK_EVERY: u64 = 4096;
+
+/// The runs to merge next, given their sizes oldest first: the newest group of at least
+/// [`MERGE_WIDTH`] neighbours of one size class. `base` is the size of a freshly written run.
+pub fn pick(sizes: &[u64], base: u64) -> Option<Range<usize>> {
+    let mut end = sizes.len();
+    while end > 0 {
+        let class = size_class(sizes[end - 1], base);
+        let same = sizes[..end]
+            .iter()
+            .rev()
+            .take_while(|size| size_class(**size, base) == class)
+            .count();
+        if same >= MERGE_WIDTH {
+            return Some(end - same..end);
+        }
+        end -= same;
+    }
+    None
+}
+
+fn size_class(size: u64, base: u64) -> u32 {
+    (size / base.max(1)).max(1).ilog(MERGE_WIDTH as u64)
+}
+
+/// Writes the merge of `runs` (oldest first) to `path`. False when stopped before the end.
+pub fn merge(
+    runs: &[Arc<Run>],
+    path: &Path,
+    buffer_bytes: usize,
+    stop: &AtomicBool,
+) -> Result<bool, StoreError> {
+    let entries_max = runs.iter().map(|run| run.entries()).sum();
+    let mut writer = RunWriter::create(path, entries_max, buffer_bytes)?;
+    let mut merged = MergedScan::new(runs, buffer_bytes)?;
+    let mut count = 0u64;
+    while let Some(slot) = merged.next()? {
+        writer.push(&slot)?;
+        count += 1;
+        if count.is_multiple_of(STOP_CHECK_EVERY) && stop.load(Ordering::Relaxed) {
+            writer.abandon();
+            return Ok(false);
+        }
+    }
+    writer.finish()?;
+    Ok(true)
+}
+
+/// All entries of several runs in key order, one per key.
+pub struct MergedScan {
+    /// Oldest first, each with its next entry.
+    scans: Vec<(RunScan, Option<Slot>)>,
+}
+
+impl MergedScan {
+    /// Starts at the smallest key; `runs` are oldest first.
+    pub fn new(runs: &[Arc<Run>], buffer_bytes: usize) -> Result<MergedScan, StoreError> {
+        let mut scans = Vec::with_capacity(runs.len());
+        for run in runs {
+            let mut scan = RunScan::new(Arc::clone(run), buffer_bytes);
+            let head = scan.next()?;
+            scans.push((scan, head));
+        }
+        Ok(MergedScan { scans })
+    }
+
+    /// The next entry; of equal keys the newest run's.
+    pub fn next(&mut self) -> Result<Option<Slot>, StoreError> {
+        let heads = self.scans.iter().filter_map(|(_, head)| *head);
+        let Some(key) = heads.map(|slot| slot.key).min() else {
+            return Ok(None);
+        };
+        let mut newest = None;
+        for (scan, head) in &mut self.scans {
+            if head.is_some_and(|slot| slot.key == key) {
+                newest = *head;
+                *head = scan.next()?;
+            }
+        }
+        Ok(newest)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::pick;
+
+    #[test]
+    fn four_neighbours_of_one_size_class_are_merged_newest_group_first() {
+        assert_eq!(pick(&[], 10), None);
+        assert_eq!(pick(&[10, 10, 10], 10), None);
+        assert_eq!(pick(&[10, 10, 10, 10], 10), Some(0..4));
+        assert_eq!(pick(&[40, 10, 10, 12, 10], 10), Some(1..5));
+        assert_eq!(pick(&[40, 41, 42, 44, 10], 10), Some(0..4));
+        assert_eq!(pick(&[40, 41, 160, 44, 10], 10), None);
+    }
+
+    #[test]
+    fn the_number_of_runs_grows_with_the_logarithm_of_the_keys() {
+        let mut sizes: Vec<u64> = Vec::new();
+        let mut most = 0;
+        for _ in 0..4096 {
+            sizes.push(10);
+            while let Some(group) = pick(&sizes, 10) {
+                let sum = sizes[group.clone()].iter().sum();
+                sizes.splice(group, [sum]);
+            }
+            most = most.max(sizes.len());
+        }
+        assert!(most <= 19, "{most} runs");
+    }
+}

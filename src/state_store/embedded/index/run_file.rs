@@ -1,0 +1,282 @@
+//! An immutable sorted run, opened by reference: filter and block index in memory when the plan has
+//! room for them, else read from the file; blocks are always read, and checked each time.
+
+use super::files::{damaged, failed};
+use crc32c::{crc32c, crc32c_append};
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use wellspring_domain::admission::decision::IndexEntry;
+use wellspring_domain::admission::index_format::{
+    FILTER_LINE, PAGE, PageError, RunHeader, Slot, VERSION, decode_block, filter_line_of,
+    filter_may_hold,
+};
+use wellspring_domain::ids::Hash32;
+use wellspring_domain::ports::StoreError;
+
+/// A run file, open and checked.
+pub struct Run {
+    /// Number in the file name; grows with time within a shard.
+    pub id: u64,
+    path: PathBuf,
+    file: File,
+    header: RunHeader,
+    filter: Section,
+    index: Section,
+}
+
+/// A part of the file that may be held in memory.
+enum Section {
+    Resident(Vec<u8>),
+    OnDisk { at: u64 },
+}
+
+impl Run {
+    /// Opens a run and checks header, filter and block index. They are kept in memory when they fit
+    /// into `resident_bytes`.
+    pub fn open(path: &Path, id: u64, resident_bytes: usize) -> Result<Run, StoreError> {
+        let file = File::open(path).map_err(failed("open", path))?;
+        let header = read_header(&file, path)?;
+        let filter_bytes = header.filter_lines * FILTER_LINE as u64;
+        let index_bytes = header.blocks * 8;
+        let resident = filter_bytes + index_bytes <= resident_bytes as u64;
+        let open_section = |at, bytes, crc, what| {
+            read_section(&file, at, bytes, crc, resident)
+                .map_err(failed("read", path))?
+                .ok_or_else(|| damaged(path, at, what))
+        };
+        Ok(Run {
+            id,
+            path: path.to_owned(),
+            filter: open_section(
+                header.filter_at,
+                filter_bytes,
+                header.filter_crc,
+                "filter checksum",
+            )?,
+            index: open_section(
+                header.index_at,
+                index_bytes,
+                header.index_crc,
+                "block index checksum",
+            )?,
+            file,
+            header,
+        })
+    }
+
+    /// Number of entries.
+    pub fn entries(&self) -> u64 {
+        self.header.entries
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Bytes of memory in use.
+    pub fn memory_bytes(&self) -> usize {
+        self.filter.memory_bytes() + self.index.memory_bytes()
+    }
+
+    /// Looks up the keys that are still missing in `found`. `page` is scratch space.
+    pub fn lookup_missing(
+        &self,
+        keys: &[Hash32],
+        found: &mut [Option<IndexEntry>],
+        page: &mut Vec<u8>,
+    ) -> Result<(), StoreError> {
+        for (key, slot) in keys.iter().zip(found) {
+            if slot.is_none() && self.may_hold(key)? {
+                *slot = self.find(key, page)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn may_hold(&self, key: &Hash32) -> Result<bool, StoreError> {
+        let number = filter_line_of(key, self.header.filter_lines);
+        let mut line = [0u8; FILTER_LINE];
+        self.filter
+            .read(&self.file, number * FILTER_LINE as u64, &mut line)
+            .map_err(failed("read", &self.path))?;
+        Ok(filter_may_hold(&line, key))
+    }
+
+    /// Reads the blocks that may hold the key: one, save when blocks begin with equal leading bytes.
+    fn find(&self, key: &Hash32, page: &mut Vec<u8>) -> Result<Option<IndexEntry>, StoreError> {
+        let prefix = key.leading_u64();
+        let last = self.blocks_where(|first| first <= prefix)?;
+        let first = self.blocks_where(|first| first < prefix)?.saturating_sub(1);
+        for block in first..last {
+            self.read_block(block, page)?;
+            let view =
+                decode_block(page, crc32c).map_err(|error| self.damaged_at(block, &error))?;
+            if let Some(entry) = view.find(key) {
+                return Ok(Some(entry));
+            }
+        }
+        Ok(None)
+    }
+
+    /// How many blocks from the first on begin with leading bytes that satisfy `before`.
+    fn blocks_where(&self, before: impl Fn(u64) -> bool) -> Result<u64, StoreError> {
+        let (mut low, mut high) = (0, self.header.blocks);
+        while low < high {
+            let middle = (low + high) / 2;
+            let mut first = [0u8; 8];
+            self.index
+                .read(&self.file, middle * 8, &mut first)
+                .map_err(failed("read", &self.path))?;
+            if before(u64::from_be_bytes(first)) {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
+        }
+        Ok(low)
+    }
+
+    fn read_block(&self, block: u64, page: &mut Vec<u8>) -> Result<(), StoreError> {
+        page.resize(PAGE, 0);
+        self.file
+            .read_exact_at(page, self.block_at(block))
+            .map_err(failed("read", &self.path))
+    }
+
+    fn block_at(&self, block: u64) -> u64 {
+        self.header.blocks_at + block * PAGE as u64
+    }
+
+    fn damaged_at(&self, block: u64, error: &PageError) -> StoreError {
+        damaged(&self.path, self.block_at(block), error.to_string())
+    }
+}
+
+impl Section {
+    fn memory_bytes(&self) -> usize {
+        match self {
+            Section::Resident(bytes) => bytes.capacity(),
+            Section::OnDisk { .. } => 0,
+        }
+    }
+
+    /// Fills `out` from `position` within the section.
+    fn read(&self, file: &File, position: u64, out: &mut [u8]) -> std::io::Result<()> {
+        match self {
+            Section::Resident(bytes) => {
+                let start = position as usize;
+                out.copy_from_slice(&bytes[start..start + out.len()]);
+                Ok(())
+            }
+            Section::OnDisk { at } => file.read_exact_at(out, at + position),
+        }
+    }
+}
+
+fn read_header(file: &File, path: &Path) -> Result<RunHeader, StoreError> {
+    let size = file.metadata().map_err(failed("read", path))?.len();
+    if size < PAGE as u64 {
+        return Err(damaged(path, 0, "file is shorter than its header"));
+    }
+    let mut page = vec![0; PAGE];
+    file.read_exact_at(&mut page, 0)
+        .map_err(failed("read", path))?;
+    RunHeader::decode(&page, size, crc32c).map_err(|error| match error {
+        PageError::Version(found) => StoreError::UnknownVersion {
+            key: path.display().to_string(),
+            found,
+            known: VERSION,
+        },
+        other => damaged(path, 0, other.to_string()),
+    })
+}
+
+/// Reads a section in pieces and checks its checksum; `None` when that is wrong.
+fn read_section(
+    file: &File,
+    at: u64,
+    bytes: u64,
+    crc: u32,
+    resident: bool,
+) -> std::io::Result<Option<Section>> {
+    let end = file.metadata()?.len();
+    if at
+        .checked_add(bytes)
+        .is_none_or(|section_end| section_end > end)
+    {
+        return Ok(None);
+    }
+    let mut kept = Vec::with_capacity(if resident { bytes as usize } else { 0 });
+    let mut piece = vec![0; (64 * PAGE).min(bytes as usize)];
+    let (mut position, mut sum) = (0, 0);
+    while position < bytes {
+        let length = ((bytes - position) as usize).min(piece.len());
+        file.read_exact_at(&mut piece[..length], at + position)?;
+        sum = crc32c_append(sum, &piece[..length]);
+        if resident {
+            kept.extend_from_slice(&piece[..length]);
+        }
+        position += length as u64;
+    }
+    let section = match resident {
+        true => Section::Resident(kept),
+        false => Section::OnDisk { at },
+    };
+    Ok((sum == crc).then_some(section))
+}
+
+/// All entries of a run in key order, read in big pieces.
+pub struct RunScan {
+    run: Arc<Run>,
+    buffer: Vec<u8>,
+    buffer_bytes: usize,
+    position: usize,
+    next_block: u64,
+    slots: Vec<Slot>,
+}
+
+impl RunScan {
+    /// Starts at the first entry.
+    pub fn new(run: Arc<Run>, buffer_bytes: usize) -> RunScan {
+        RunScan {
+            run,
+            buffer: Vec::new(),
+            buffer_bytes: buffer_bytes.max(PAGE) / PAGE * PAGE,
+            position: 0,
+            next_block: 0,
+            slots: Vec::new(),
+        }
+    }
+
+    /// The next entry, `None` behind the last one.
+    pub fn next(&mut self) -> Result<Option<Slot>, StoreError> {
+        if self.slots.is_empty() && self.next_block < self.run.header.blocks {
+            self.read_slots()?;
+        }
+        Ok(self.slots.pop())
+    }
+
+    /// Decodes one block into `slots`, last entry first, reading ahead when the buffer is used up.
+    fn read_slots(&mut self) -> Result<(), StoreError> {
+        if self.position == self.buffer.len() {
+            let left = (self.run.header.blocks - self.next_block) as usize;
+            let bytes = self.buffer_bytes.min(left.saturating_mul(PAGE));
+            self.buffer.resize(bytes, 0);
+            self.position = 0;
+            let at = self.run.block_at(self.next_block);
+            let read = self.run.file.read_exact_at(&mut self.buffer, at);
+            read.map_err(failed("read", &self.run.path))?;
+        }
+        let page = &self.buffer[self.position..self.position + PAGE];
+        let view = decode_block(page, crc32c)
+            .map_err(|error| self.run.damaged_at(self.next_block, &error))?;
+        self.slots
+            .extend((0..view.len()).rev().map(|index| view.slot(index)));
+        self.position += PAGE;
+        self.next_block += 1;
+        Ok(())
+    }
+}

@@ -1,0 +1,113 @@
+//! One index shard: the active table in front, frozen table and runs behind it.
+
+use super::background::Background;
+use super::manifest::Coverage;
+use super::memory::MemTable;
+use super::merge::MergedScan;
+use super::shared::{Shared, View};
+use std::sync::Arc;
+use wellspring_domain::admission::decision::{IndexEntry, RowRef};
+use wellspring_domain::admission::index_format::Slot;
+use wellspring_domain::ids::Hash32;
+use wellspring_domain::ports::{AdmissionIndex, StoreError};
+
+/// The admitted keys of one index shard of one run.
+pub struct IndexShard {
+    shared: Arc<Shared>,
+    background: Arc<Background>,
+    active: MemTable,
+    /// Journal rows whose keys are in the active table or behind it.
+    inserted: Coverage,
+    page: Vec<u8>,
+}
+
+impl IndexShard {
+    /// A shard over its opened runs.
+    pub fn new(shared: Shared, background: Arc<Background>) -> IndexShard {
+        IndexShard {
+            active: MemTable::with_limit(shared.place.plan.table_keys),
+            inserted: shared.coverage(),
+            shared: Arc::new(shared),
+            background,
+            page: Vec::new(),
+        }
+    }
+
+    /// The last row of an admission shard whose keys are in this index shard.
+    pub fn inserted_through(&self, admission_shard: u16) -> Option<RowRef> {
+        self.inserted.get(&admission_shard).copied()
+    }
+
+    /// Visits every key once, in no order that means anything.
+    pub fn visit(&self, visit: &mut dyn FnMut(&Slot)) -> Result<(), StoreError> {
+        self.shared.settle()?;
+        let View { runs, .. } = self.shared.view()?;
+        let mut merged = MergedScan::new(&runs, self.shared.place.plan.buffer_bytes)?;
+        while let Some(slot) = merged.next()? {
+            if self.active.get(&slot.key).is_none() {
+                visit(&slot);
+            }
+        }
+        self.active.sorted().for_each(visit);
+        Ok(())
+    }
+
+    fn freeze(&mut self) -> Result<(), StoreError> {
+        let next = MemTable::with_limit(self.shared.place.plan.table_keys);
+        let full = std::mem::replace(&mut self.active, next);
+        self.shared.freeze(full, self.inserted.clone())?;
+        self.background.write(&self.shared)
+    }
+
+    fn look_up(
+        &mut self,
+        keys: &[Hash32],
+        found: &mut Vec<Option<IndexEntry>>,
+    ) -> Result<(), StoreError> {
+        let View { frozen, runs } = self.shared.view()?;
+        let frozen = frozen.as_deref();
+        found.extend(keys.iter().map(|key| {
+            let active = self.active.get(key);
+            active.or_else(|| frozen.and_then(|table| table.get(key)))
+        }));
+        for run in runs.iter().rev() {
+            run.lookup_missing(keys, found, &mut self.page)?;
+        }
+        Ok(())
+    }
+}
+
+impl AdmissionIndex for IndexShard {
+    fn lookup(
+        &mut self,
+        keys: &[Hash32],
+        found: &mut Vec<Option<IndexEntry>>,
+    ) -> Result<(), StoreError> {
+        found.clear();
+        let result = self.look_up(keys, found);
+        if let Err(error @ StoreError::Damaged { .. }) = &result {
+            self.shared.give_up_runs(error);
+        }
+        result
+    }
+
+    fn insert(
+        &mut self,
+        entries: &[(Hash32, IndexEntry)],
+        through: RowRef,
+    ) -> Result<(), StoreError> {
+        for (key, entry) in entries {
+            if self.active.is_full() {
+                self.freeze()?;
+            }
+            self.active.insert(key, *entry);
+        }
+        let last = self.inserted.entry(through.shard).or_insert(through);
+        *last = through.max(*last);
+        Ok(())
+    }
+
+    fn memory_bytes(&self) -> usize {
+        self.active.memory_bytes() + self.shared.memory_bytes()
+    }
+}

@@ -1,0 +1,322 @@
+//! What an index shard shares with the background threads: its runs, the frozen table, the manifest.
+
+use super::files::{entry_names, failed, remove_file};
+use super::manifest::{self, Coverage, Manifest, run_path};
+use super::memory::{MemTable, MemoryPlan};
+use super::merge;
+use super::run_file::Run;
+use super::run_writer::RunWriter;
+use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use wellspring_domain::ports::StoreError;
+
+/// Which shard of how many, where it lies, and how it spends its memory.
+#[derive(Clone, Debug)]
+pub struct ShardPlace {
+    /// This shard.
+    pub shard: u16,
+    /// Number of shards.
+    pub index_shards: u16,
+    /// Folder of the shard.
+    pub folder: PathBuf,
+    /// How the cap is spent.
+    pub plan: MemoryPlan,
+}
+
+/// The state of one shard beside its active table.
+pub struct Shared {
+    /// Place and plan.
+    pub place: ShardPlace,
+    state: Mutex<State>,
+    /// Signalled when the frozen table is gone or the shard has failed.
+    changed: Condvar,
+    /// Held while runs are added or replaced, so that manifests are written one after the other.
+    publishing: Mutex<()>,
+}
+
+struct State {
+    frozen: Option<Frozen>,
+    /// Oldest first.
+    runs: Arc<Vec<Arc<Run>>>,
+    coverage: Coverage,
+    next_run: u64,
+    failure: Option<StoreError>,
+}
+
+struct Frozen {
+    table: Arc<MemTable>,
+    coverage: Coverage,
+}
+
+/// What a lookup reads: it stays valid while runs are replaced.
+pub struct View {
+    /// The table that is being written.
+    pub frozen: Option<Arc<MemTable>>,
+    /// Oldest first.
+    pub runs: Arc<Vec<Arc<Run>>>,
+}
+
+impl Shared {
+    /// Opens the runs the manifest lists and removes every other file of the shard.
+    pub fn open(place: ShardPlace) -> Result<Shared, StoreError> {
+        std::fs::create_dir_all(&place.folder).map_err(failed("create folder", &place.folder))?;
+        let manifest = Manifest::load(&place.folder)?;
+        let (ids, next_run, coverage) = match &manifest {
+            Some(manifest) => (
+                manifest.runs.clone(),
+                manifest.next_run,
+                manifest.coverage(),
+            ),
+            None => (Vec::new(), 0, Coverage::new()),
+        };
+        remove_unlisted(&place, &ids)?;
+        let mut runs = Vec::with_capacity(ids.len());
+        let mut left = place.plan.resident_bytes;
+        for id in ids.iter().rev() {
+            // Newest first: small runs are asked most often per byte they take.
+            let run = Run::open(&run_path(&place.folder, *id), *id, left)?;
+            left = left.saturating_sub(run.memory_bytes());
+            runs.push(Arc::new(run));
+        }
+        runs.reverse();
+        Ok(Shared {
+            place,
+            state: Mutex::new(State {
+                frozen: None,
+                runs: Arc::new(runs),
+                coverage,
+                next_run,
+                failure: None,
+            }),
+            changed: Condvar::new(),
+            publishing: Mutex::new(()),
+        })
+    }
+
+    /// What lookups read now.
+    pub fn view(&self) -> Result<View, StoreError> {
+        let state = self.lock();
+        state.check()?;
+        Ok(View {
+            frozen: state
+                .frozen
+                .as_ref()
+                .map(|frozen| Arc::clone(&frozen.table)),
+            runs: Arc::clone(&state.runs),
+        })
+    }
+
+    /// Journal rows whose keys are in runs.
+    pub fn coverage(&self) -> Coverage {
+        self.lock().coverage.clone()
+    }
+
+    /// Takes a full table to be written. Waits while the one before it is being written: this is what
+    /// bounds the memory.
+    pub fn freeze(&self, table: MemTable, coverage: Coverage) -> Result<(), StoreError> {
+        let mut state = self.wait_until_written()?;
+        state.frozen = Some(Frozen {
+            table: Arc::new(table),
+            coverage,
+        });
+        Ok(())
+    }
+
+    /// Waits until no frozen table is left.
+    pub fn settle(&self) -> Result<(), StoreError> {
+        self.wait_until_written().map(drop)
+    }
+
+    fn wait_until_written(&self) -> Result<MutexGuard<'_, State>, StoreError> {
+        let mut state = self.lock();
+        while state.frozen.is_some() && state.failure.is_none() {
+            state = self
+                .changed
+                .wait(state)
+                .unwrap_or_else(|poisoned| poisoned.into_inner());
+        }
+        state.check()?;
+        Ok(state)
+    }
+
+    /// Bytes in use beside the active table.
+    pub fn memory_bytes(&self) -> usize {
+        let state = self.lock();
+        let frozen = state.frozen.as_ref().map_or(0, |frozen| {
+            frozen.table.memory_bytes() + frozen.table.len() * size_of::<(u64, u32)>()
+        });
+        frozen
+            + state
+                .runs
+                .iter()
+                .map(|run| run.memory_bytes())
+                .sum::<usize>()
+    }
+
+    /// Ends the shard with an error: every later call returns it.
+    pub fn fail(&self, error: StoreError) {
+        self.lock().failure.get_or_insert(error);
+        self.changed.notify_all();
+    }
+
+    /// A run does not hold what was written: the manifest is dropped, so that the next open makes the
+    /// shard again from the journal.
+    pub fn give_up_runs(&self, error: &StoreError) {
+        let _publishing = self.publishing_lock();
+        tracing::error!(shard = self.place.shard, %error, "index run is damaged, the next open rebuilds it");
+        self.fail(error.clone());
+        if let Err(cause) = remove_file(&self.place.folder.join(manifest::FILE_NAME)) {
+            tracing::error!(shard = self.place.shard, %cause, "manifest of a damaged index shard stays");
+        }
+    }
+
+    /// Writes the frozen table as a run. Called by the writer thread.
+    pub fn write_frozen(&self) -> Result<(), StoreError> {
+        let (table, id) = {
+            let mut state = self.lock();
+            state.check()?;
+            let Some(frozen) = &state.frozen else {
+                return Ok(());
+            };
+            let table = Arc::clone(&frozen.table);
+            (table, state.take_run_id())
+        };
+        let path = run_path(&self.place.folder, id);
+        let mut writer =
+            RunWriter::create(&path, table.len() as u64, self.place.plan.buffer_bytes)?;
+        for slot in table.sorted() {
+            writer.push(slot)?;
+        }
+        writer.finish()?;
+        let run = Run::open(&path, id, self.resident_left(&[]))?;
+        let publishing = self.publishing_lock();
+        let (mut runs, coverage) = {
+            let state = self.lock();
+            let frozen = state.frozen.as_ref().map(|frozen| frozen.coverage.clone());
+            (
+                state.runs.to_vec(),
+                frozen.unwrap_or_else(|| state.coverage.clone()),
+            )
+        };
+        runs.push(Arc::new(run));
+        self.publish(runs, coverage, |state| state.frozen = None)?;
+        drop(publishing);
+        self.changed.notify_all();
+        Ok(())
+    }
+
+    /// Merges one group of runs; false when there is none or `stop` was set. Called by the merger.
+    pub fn merge_once(&self, stop: &AtomicBool) -> Result<bool, StoreError> {
+        let (group, id) = {
+            let mut state = self.lock();
+            state.check()?;
+            let sizes: Vec<u64> = state.runs.iter().map(|run| run.entries()).collect();
+            let Some(range) = merge::pick(&sizes, self.place.plan.table_keys as u64) else {
+                return Ok(false);
+            };
+            (state.runs[range].to_vec(), state.take_run_id())
+        };
+        let path = run_path(&self.place.folder, id);
+        if !merge::merge(&group, &path, self.place.plan.buffer_bytes, stop)? {
+            return Ok(false);
+        }
+        let merged = Arc::new(Run::open(&path, id, self.resident_left(&group))?);
+        let publishing = self.publishing_lock();
+        let (runs, coverage) = {
+            let state = self.lock();
+            (
+                replaced(&state.runs, &group, merged),
+                state.coverage.clone(),
+            )
+        };
+        self.publish(runs, coverage, |_| ())?;
+        drop(publishing);
+        // Lookups that still read these runs hold them open; only the names go.
+        group.iter().try_for_each(|run| remove_file(run.path()))?;
+        Ok(true)
+    }
+
+    /// Saves the manifest, then makes the runs visible. The caller holds `publishing`.
+    fn publish(
+        &self,
+        runs: Vec<Arc<Run>>,
+        coverage: Coverage,
+        also: impl FnOnce(&mut State),
+    ) -> Result<(), StoreError> {
+        let next_run = {
+            let state = self.lock();
+            state.check()?;
+            state.next_run
+        };
+        let place = &self.place;
+        let ids = runs.iter().map(|run| run.id).collect();
+        Manifest::new(place.index_shards, place.shard, ids, next_run, &coverage)
+            .save(&place.folder)?;
+        let mut state = self.lock();
+        state.runs = Arc::new(runs);
+        state.coverage = coverage;
+        also(&mut state);
+        Ok(())
+    }
+
+    /// Bytes of the resident budget that are free once the runs in `going` are gone.
+    fn resident_left(&self, going: &[Arc<Run>]) -> usize {
+        let state = self.lock();
+        let staying = state
+            .runs
+            .iter()
+            .filter(|run| going.iter().all(|gone| gone.id != run.id));
+        let used: usize = staying.map(|run| run.memory_bytes()).sum();
+        self.place.plan.resident_bytes.saturating_sub(used)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    fn publishing_lock(&self) -> MutexGuard<'_, ()> {
+        self.publishing
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
+
+impl State {
+    fn check(&self) -> Result<(), StoreError> {
+        self.failure.clone().map_or(Ok(()), Err)
+    }
+
+    fn take_run_id(&mut self) -> u64 {
+        self.next_run += 1;
+        self.next_run - 1
+    }
+}
+
+/// `runs` with the neighbours `group` replaced by `merged`.
+fn replaced(runs: &[Arc<Run>], group: &[Arc<Run>], merged: Arc<Run>) -> Vec<Arc<Run>> {
+    let mut merged = Some(merged);
+    let mut kept = Vec::with_capacity(runs.len());
+    for run in runs {
+        if group.iter().all(|gone| gone.id != run.id) {
+            kept.push(Arc::clone(run));
+        } else if let Some(merged) = merged.take() {
+            kept.push(merged);
+        }
+    }
+    kept
+}
+
+fn remove_unlisted(place: &ShardPlace, listed: &[u64]) -> Result<(), StoreError> {
+    for name in entry_names(&place.folder)? {
+        let path = place.folder.join(&name);
+        let known = name == manifest::FILE_NAME
+            || listed.iter().any(|id| run_path(&place.folder, *id) == path);
+        if !known {
+            remove_file(&path)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,366 @@
+//! The index against a plain map, over freezes, merges, reopens and damage.
+
+use super::recovery::{index_folder, open_shards};
+use super::shard::IndexShard;
+use super::{digest, open};
+use crate::state_store::embedded::journal_source::{JournalSource, Rows};
+use proptest::prelude::*;
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
+use wellspring_domain::admission::decision::{IndexEntry, RowRef};
+use wellspring_domain::admission::index_format::Slot;
+use wellspring_domain::admission::journal_row::JournalRow;
+use wellspring_domain::admission::routing::index_shard_of;
+use wellspring_domain::ids::Hash32;
+use wellspring_domain::ports::{AdmissionIndex, RunLayout, StoreError};
+use wellspring_domain::run_paths::{PlatformRunId, RunPaths};
+
+/// A journal of admitted keys only: all this projection reads.
+#[derive(Default)]
+struct KeyJournal {
+    slots: Vec<Slot>,
+    visited_from: std::sync::Mutex<Vec<RowRef>>,
+}
+
+impl KeyJournal {
+    fn admit(&mut self, number: u32) -> Slot {
+        let row = RowRef {
+            shard: 0,
+            segment: self.slots.len() as u32 / 1000,
+            row: self.slots.len() as u32 % 1000,
+        };
+        let slot = slot_of(number, row);
+        self.slots.push(slot);
+        slot
+    }
+}
+
+fn slot_of(number: u32, row: RowRef) -> Slot {
+    Slot {
+        key: Hash32::of(&number.to_be_bytes()),
+        entry: IndexEntry {
+            payload_hash: Hash32::of(&[number as u8]),
+            row,
+        },
+    }
+}
+
+impl JournalSource for KeyJournal {
+    fn shards(&self) -> Result<Vec<u16>, StoreError> {
+        Ok(vec![0])
+    }
+    fn end(&self, shard: u16) -> Result<RowRef, StoreError> {
+        let last = self.slots.last().map(|slot| slot.entry.row);
+        Ok(last.map_or(
+            RowRef {
+                shard,
+                ..RowRef::default()
+            },
+            |row| RowRef {
+                row: row.row + 1,
+                ..row
+            },
+        ))
+    }
+    fn rows_from(&self, _from: RowRef) -> Result<Rows<'_>, StoreError> {
+        Ok(Box::new(std::iter::empty()))
+    }
+    fn row(&self, _at: RowRef) -> Result<Option<JournalRow>, StoreError> {
+        Ok(None)
+    }
+    fn visit_admitted(
+        &self,
+        from: RowRef,
+        visit: &mut dyn FnMut((RowRef, Hash32, Hash32)) -> Result<(), StoreError>,
+    ) -> Result<Option<RowRef>, StoreError> {
+        self.visited_from.lock().unwrap().push(from);
+        let mut last = None;
+        for slot in self.slots.iter().filter(|slot| slot.entry.row >= from) {
+            last = Some(slot.entry.row);
+            visit((slot.entry.row, slot.key, slot.entry.payload_hash))?;
+        }
+        Ok(last)
+    }
+}
+
+struct Fixture {
+    _folder: tempfile::TempDir,
+    paths: RunPaths,
+    layout: RunLayout,
+    journal: KeyJournal,
+}
+
+/// Two shards whose tables hold a few hundred keys, so that freezes and merges happen soon.
+fn fixture() -> Fixture {
+    let folder = tempfile::tempdir().unwrap();
+    let run = PlatformRunId::parse("platform_20260101T000000Z").unwrap();
+    Fixture {
+        paths: RunPaths::new(&folder.path().to_string_lossy(), &run),
+        _folder: folder,
+        layout: RunLayout {
+            admission_shards: 1,
+            index_shards: 2,
+            index_shard_memory_bytes: 24 << 10,
+        },
+        journal: KeyJournal::default(),
+    }
+}
+
+impl Fixture {
+    fn open(&self) -> Vec<IndexShard> {
+        open_shards(&self.paths, &self.layout, &self.journal).unwrap()
+    }
+
+    /// Admits `numbers` and inserts them as a gate does.
+    fn admit(&mut self, shards: &mut [IndexShard], numbers: std::ops::Range<u32>) {
+        for number in numbers {
+            let slot = self.journal.admit(number);
+            let owner = usize::from(index_shard_of(&slot.key, shards.len() as u16));
+            for (shard, index) in shards.iter_mut().enumerate() {
+                let entries = [(slot.key, slot.entry)];
+                let mine = if shard == owner { &entries[..] } else { &[] };
+                index.insert(mine, slot.entry.row).unwrap();
+            }
+        }
+    }
+
+    fn run_files(&self) -> Vec<PathBuf> {
+        let mut files: Vec<PathBuf> = fs::read_dir(index_folder(&self.paths))
+            .unwrap()
+            .flat_map(|shard| fs::read_dir(shard.unwrap().path()).unwrap())
+            .map(|file| file.unwrap().path())
+            .filter(|path| path.extension().is_some_and(|ending| ending == "wsx"))
+            .collect();
+        files.sort();
+        files
+    }
+}
+
+fn look_up(shards: &mut [IndexShard], number: u32) -> Result<Option<IndexEntry>, StoreError> {
+    let key = Hash32::of(&number.to_be_bytes());
+    let owner = usize::from(index_shard_of(&key, shards.len() as u16));
+    let mut found = Vec::new();
+    shards[owner].lookup(&[key], &mut found)?;
+    Ok(found[0])
+}
+
+fn assert_holds(shards: &mut [IndexShard], journal: &KeyJournal) {
+    for (number, slot) in journal.slots.iter().enumerate() {
+        assert_eq!(
+            look_up(shards, number as u32).unwrap(),
+            Some(slot.entry),
+            "key {number}"
+        );
+    }
+    for absent in 1_000_000..1_000_500 {
+        assert_eq!(look_up(shards, absent).unwrap(), None);
+    }
+}
+
+#[test]
+fn keys_survive_freezes_merges_and_reopening_and_only_the_tail_is_read_again() {
+    let mut fixture = fixture();
+    let mut shards = fixture.open();
+    fixture.admit(&mut shards, 0..6000);
+    assert_holds(&mut shards, &fixture.journal);
+    shards
+        .iter()
+        .for_each(|shard| shard.visit(&mut |_| ()).unwrap());
+    drop(shards);
+    assert!(fixture.run_files().len() >= 2);
+    let mut shards = fixture.open();
+    let from = *fixture.journal.visited_from.lock().unwrap().last().unwrap();
+    assert!(
+        from > RowRef {
+            shard: 0,
+            segment: 3,
+            row: 0
+        },
+        "read again from {from:?}"
+    );
+    assert_holds(&mut shards, &fixture.journal);
+    fixture.admit(&mut shards, 6000..6500);
+    assert_holds(&mut shards, &fixture.journal);
+}
+
+#[test]
+fn memory_stays_within_the_cap_however_many_keys_come() {
+    let mut fixture = fixture();
+    // Room for whole filters of the first runs only.
+    fixture.layout.index_shard_memory_bytes = 160 << 10;
+    let mut shards = fixture.open();
+    for thousand in 0..20 {
+        fixture.admit(&mut shards, thousand * 1000..(thousand + 1) * 1000);
+        for shard in &shards {
+            let bytes = shard.memory_bytes();
+            assert!(
+                bytes <= fixture.layout.index_shard_memory_bytes,
+                "{bytes} bytes"
+            );
+        }
+    }
+    assert_holds(&mut shards, &fixture.journal);
+}
+
+#[test]
+fn a_changed_number_of_index_shards_is_handled_at_the_next_open() {
+    let mut fixture = fixture();
+    let mut shards = fixture.open();
+    fixture.admit(&mut shards, 0..3000);
+    drop(shards);
+    for index_shards in [3, 1] {
+        fixture.layout.index_shards = index_shards;
+        let mut shards = fixture.open();
+        assert_eq!(shards.len(), usize::from(index_shards));
+        assert_holds(&mut shards, &fixture.journal);
+    }
+}
+
+#[test]
+fn a_run_file_damaged_anywhere_is_found_and_made_again_from_the_journal() {
+    let mut fixture = fixture();
+    let mut shards = fixture.open();
+    fixture.admit(&mut shards, 0..2000);
+    shards
+        .iter()
+        .for_each(|shard| shard.visit(&mut |_| ()).unwrap());
+    drop(shards);
+    let path = fixture.run_files().remove(0);
+    let whole = fs::read(&path).unwrap();
+    for at in [0, 16, 4096 + 3, 8192 + 5, whole.len() - 3000] {
+        let path = fixture.run_files().remove(0);
+        let mut broken = fs::read(&path).unwrap();
+        broken[at] ^= 0x10;
+        fs::write(&path, &broken).unwrap();
+        let mut shards = fixture.open();
+        let mut refused = 0;
+        for (number, slot) in fixture.journal.slots.iter().enumerate() {
+            match look_up(&mut shards, number as u32) {
+                Ok(found) => assert_eq!(found, Some(slot.entry), "byte {at}: silently wrong"),
+                Err(error) => refused += usize::from(error.code() == "STORE_DAMAGED"),
+            }
+        }
+        drop(shards);
+        let mut shards = fixture.open();
+        assert!(
+            at < 12_288 || refused > 0,
+            "byte {at}: a broken block was not noticed"
+        );
+        assert_holds(&mut shards, &fixture.journal);
+        shards
+            .iter()
+            .for_each(|shard| shard.visit(&mut |_| ()).unwrap());
+    }
+}
+
+#[test]
+fn a_file_of_an_unknown_version_is_refused_by_name() {
+    let mut fixture = fixture();
+    let mut shards = fixture.open();
+    fixture.admit(&mut shards, 0..2000);
+    shards
+        .iter()
+        .for_each(|shard| shard.visit(&mut |_| ()).unwrap());
+    drop(shards);
+    let path = fixture.run_files().remove(0);
+    let mut newer = fs::read(&path).unwrap();
+    newer[8] = 2;
+    fs::write(&path, &newer).unwrap();
+    let error = open(&fixture.paths, &fixture.layout, &fixture.journal)
+        .err()
+        .unwrap();
+    assert_eq!(error.code(), "FORMAT_VERSION_UNKNOWN");
+    assert!(
+        error.to_string().contains(&*path.to_string_lossy()),
+        "{error}"
+    );
+}
+
+#[test]
+fn an_index_ahead_of_its_journal_or_without_a_run_file_is_made_again() {
+    let mut fixture = fixture();
+    let mut shards = fixture.open();
+    fixture.admit(&mut shards, 0..3000);
+    drop(shards);
+    fixture.journal.slots.truncate(500);
+    let mut shards = fixture.open();
+    assert_holds(&mut shards, &fixture.journal);
+    assert_eq!(look_up(&mut shards, 2000).unwrap(), None);
+    fixture.journal.slots.clear();
+    drop(shards);
+    let mut shards = fixture.open();
+    fixture.admit(&mut shards, 0..3000);
+    drop(shards);
+    fs::remove_file(fixture.run_files().remove(0)).unwrap();
+    assert_holds(&mut fixture.open(), &fixture.journal);
+}
+
+#[test]
+fn the_digest_does_not_depend_on_how_keys_are_spread_over_files() {
+    let mut fixture = fixture();
+    let mut shards = fixture.open();
+    fixture.admit(&mut shards, 0..3000);
+    drop(shards);
+    let spread = digest(&fixture.paths, &fixture.layout, &fixture.journal).unwrap();
+    fs::remove_dir_all(index_folder(&fixture.paths)).unwrap();
+    fixture.layout.index_shard_memory_bytes = 8 << 20;
+    let in_memory = digest(&fixture.paths, &fixture.layout, &fixture.journal).unwrap();
+    assert_eq!(spread, in_memory);
+    assert_eq!(spread.0, 3000);
+    fixture.journal.slots[17].entry.payload_hash = Hash32::of(b"other");
+    fs::remove_dir_all(index_folder(&fixture.paths)).unwrap();
+    let changed = digest(&fixture.paths, &fixture.layout, &fixture.journal).unwrap();
+    assert_ne!(spread.1, changed.1);
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Admit(u32),
+    Look(u32),
+    Reopen,
+    Settle,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        8 => (1u32..200).prop_map(Step::Admit),
+        4 => (0u32..4000).prop_map(Step::Look),
+        1 => Just(Step::Reopen),
+        1 => Just(Step::Settle),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 12, ..ProptestConfig::default() })]
+    #[test]
+    fn any_sequence_of_inserts_lookups_and_reopens_equals_a_plain_map(
+        steps in proptest::collection::vec(step(), 1..60),
+    ) {
+        let mut fixture = fixture();
+        let mut shards = fixture.open();
+        let mut model: BTreeMap<u32, IndexEntry> = BTreeMap::new();
+        for step in steps {
+            match step {
+                Step::Admit(count) => {
+                    let first = fixture.journal.slots.len() as u32;
+                    fixture.admit(&mut shards, first..first + count);
+                    for number in first..first + count {
+                        model.insert(number, fixture.journal.slots[number as usize].entry);
+                    }
+                }
+                Step::Look(number) => {
+                    for number in number..number + 20 {
+                        prop_assert_eq!(look_up(&mut shards, number).unwrap(), model.get(&number).copied());
+                    }
+                }
+                Step::Reopen => {
+                    drop(shards);
+                    shards = fixture.open();
+                }
+                Step::Settle => shards.iter().for_each(|shard| shard.visit(&mut |_| ()).unwrap()),
+            }
+        }
+        assert_holds(&mut shards, &fixture.journal);
+    }
+}
