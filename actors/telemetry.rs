@@ -37,6 +37,20 @@ use metrics::gauge;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use std::time::Duration;
 
+/// The target of narrative lines: the story of a run, for `platform.log` (contract 1.4, 6.9).
+pub const NARRATIVE: &str = "narrative";
+
+/// Writes one narrative line. `logger` is the component's name, e.g. `world_streamer_producer`.
+pub fn narrate(logger: &str, line: &str) {
+    tracing::info!(target: "narrative", logger, "{line}");
+}
+
+/// Where actors write session events (contract 6.9). A failure to write is logged, never raised.
+pub trait SessionEvents: Send + Sync {
+    /// Appends one event of a component, e.g. `wsp`, `checkpoint_saved`.
+    fn session_event(&self, component: &str, event_kind: &str, details: serde_json::Value);
+}
+
 /// Messages of the [`TelemetryExporter`].
 pub enum TelemetryMsg {
     /// Copy the live tree into gauges.

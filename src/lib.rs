@@ -6,6 +6,7 @@
 // Adapters are where clocks and randomness live; rules and actors get them through ports.
 #![allow(clippy::disallowed_methods)]
 
+pub mod active_run;
 pub mod cli;
 pub mod clock;
 pub mod control_bus;
@@ -13,6 +14,7 @@ pub mod event_bus;
 pub mod governance_store;
 pub mod http;
 pub mod object_store;
+pub mod session_ledger;
 pub mod settings;
 pub mod state_store;
 pub mod telemetry;

@@ -21,7 +21,7 @@ pub use pipeline::{PipelineEnd, PipelineHandle, PipelineSpec, spawn_pipeline};
 pub use restart_policy::{Jitter, RestartPolicy, no_jitter, seeded_jitter};
 pub use slot::{Slot, SlotReader};
 pub use stage_metrics::StageMetrics;
-pub use tree::{NodeState, NodeView, TreeHandle, TreeNode};
+pub use tree::{NodeState, NodeView, TreeHandle, TreeNode, TreeSnapshot};
 
 /// A boxed future, for factories and ports that are called through a pointer.
 pub type BoxFuture<'a, T> = std::pin::Pin<Box<dyn Future<Output = T> + Send + 'a>>;

@@ -73,6 +73,15 @@ pub struct NodeView {
     pub since_micros: i64,
 }
 
+/// The whole tree as `GET /v1/ops/tree` answers it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TreeSnapshot {
+    /// When it was taken, microseconds since the epoch.
+    pub taken_at_micros: i64,
+    /// Every actor, in path order.
+    pub nodes: Vec<NodeView>,
+}
+
 /// The live tree. Clones share it.
 #[derive(Clone)]
 pub struct TreeHandle {
@@ -117,6 +126,14 @@ impl TreeHandle {
     /// Every actor, in path order.
     pub fn snapshot(&self) -> Vec<NodeView> {
         self.nodes().values().map(Entry::view_now).collect()
+    }
+
+    /// Every actor and when it was looked at.
+    pub fn answer(&self) -> TreeSnapshot {
+        TreeSnapshot {
+            taken_at_micros: (self.tree.now)(),
+            nodes: self.snapshot(),
+        }
     }
 
     fn at(&self, path: String, kind: &str) -> TreeNode {

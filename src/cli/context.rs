@@ -5,6 +5,7 @@ use super::output::OutputFormat;
 use crate::settings::layers::Layers;
 use crate::settings::problem::SettingsError;
 use crate::settings::{ProfileSource, Settings};
+use crate::telemetry::run_logs::RunLogs;
 use std::cell::OnceCell;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
@@ -40,6 +41,8 @@ pub struct GlobalArgs {
 pub struct CliContext {
     /// How results are written.
     pub format: OutputFormat,
+    /// Log files of the active run; services attach them once they know their run.
+    pub run_logs: RunLogs,
     args: GlobalArgs,
     settings: OnceCell<Settings>,
 }
@@ -49,6 +52,7 @@ impl CliContext {
     pub fn new(args: GlobalArgs) -> Self {
         CliContext {
             format: args.format.unwrap_or(OutputFormat::Table),
+            run_logs: RunLogs::default(),
             args,
             settings: OnceCell::new(),
         }

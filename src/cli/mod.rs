@@ -3,14 +3,19 @@
 //! The result goes to stdout, everything said to a person goes to stderr. Exit codes: 0 ok, 1 failed,
 //! 2 usage (by clap), 3 refused by a gate, 4 verification found differences.
 
+pub mod config;
 pub mod context;
+pub mod doctor;
 pub mod failure;
+pub mod ops_client;
 pub mod oracle;
 pub mod output;
 pub mod progress;
+pub mod ps;
 pub mod run;
 pub mod world;
 
+use crate::telemetry::Verbosity;
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 
@@ -50,13 +55,29 @@ pub enum Command {
     Run(run::RunArgs),
     /// Sealed worlds: generate one to stream.
     World(world::WorldArgs),
+    /// The live supervision tree of a running Wellspring.
+    Ps(ps::PsArgs),
+    /// What is wrong with this installation, all of it.
+    Doctor(doctor::DoctorArgs),
+    /// Effective settings, their origin, and their problems.
+    Config(config::ConfigArgs),
 }
 
 /// Parses the arguments, runs the command, reports its error and gives the exit code.
 pub fn main_entry() -> ExitCode {
     let cli = Cli::parse();
-    let ctx = CliContext::new(cli.global);
+    // Kept to the end: dropping it sends the last spans.
+    let telemetry = crate::telemetry::start(cli.command.verbosity());
+    let mut ctx = CliContext::new(cli.global);
+    ctx.run_logs = telemetry.run_logs.clone();
     failure::exit_code(dispatch(cli.command, &ctx))
+}
+
+impl Command {
+    /// Services say what happens; commands only speak up when something is wrong.
+    fn verbosity(&self) -> Verbosity {
+        Verbosity::Quiet
+    }
 }
 
 fn dispatch(command: Command, ctx: &CliContext) -> anyhow::Result<Outcome> {
@@ -64,6 +85,9 @@ fn dispatch(command: Command, ctx: &CliContext) -> anyhow::Result<Outcome> {
         Command::Oracle(args) => oracle::run(args, ctx),
         Command::Run(args) => run::run(args, ctx),
         Command::World(args) => world::run(args, ctx),
+        Command::Ps(args) => ps::run(args, ctx),
+        Command::Doctor(args) => doctor::run(args, ctx),
+        Command::Config(args) => config::run(args, ctx),
     }
 }
 

@@ -1,0 +1,365 @@
+//! `wellspring doctor`: what is wrong with this installation, all of it.
+//!
+//! Every check runs, whatever the others say. A failed check fails the command; a warning does not.
+
+use super::config::ref_problems;
+use super::ops_client::OpsClient;
+use super::output::{TableView, bytes, print_result};
+use super::{CliContext, Outcome};
+use crate::active_run::{ActiveRun, RunIdOrigin};
+use crate::settings::Settings;
+use serde::Serialize;
+use std::fs;
+use std::io;
+use std::net::{TcpListener, ToSocketAddrs};
+use std::path::{Path, PathBuf};
+use wellspring_domain::run_paths::{PlatformRunId, RunPaths};
+
+const EXAMPLES: &str = "\
+Examples:
+  wellspring doctor                       check this installation with the local profile
+  wellspring --profile prod doctor        check another profile
+  wellspring --format json doctor         the same as JSON
+
+Exit code 1 when any check failed.";
+
+const OPEN_FILES_WANTED: u64 = 1024;
+
+/// Arguments of `wellspring doctor`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct DoctorArgs {}
+
+/// How a check went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Verdict {
+    Ok,
+    Warning,
+    Failed,
+}
+
+/// One check and what it found.
+#[derive(Debug, Serialize)]
+struct Check {
+    check: &'static str,
+    verdict: Verdict,
+    finding: String,
+}
+
+#[derive(Serialize)]
+struct Report {
+    ok: bool,
+    checks: Vec<Check>,
+}
+
+/// Runs the command.
+pub fn run(_args: DoctorArgs, ctx: &CliContext) -> anyhow::Result<Outcome> {
+    let checks = all_checks(ctx);
+    let ok = checks.iter().all(|check| check.verdict != Verdict::Failed);
+    let report = Report { ok, checks };
+    print_result(ctx.format, &report, || {
+        let mut table = TableView::left(["CHECK", "VERDICT", "FINDING"]);
+        for check in &report.checks {
+            let verdict = match check.verdict {
+                Verdict::Ok => "ok",
+                Verdict::Warning => "warning",
+                Verdict::Failed => "FAILED",
+            };
+            table.row([check.check, verdict, &check.finding]);
+        }
+        table
+    })?;
+    Ok(if ok { Outcome::Ok } else { Outcome::Failed })
+}
+
+fn all_checks(ctx: &CliContext) -> Vec<Check> {
+    let mut checks = Vec::new();
+    let read = ctx
+        .profile()
+        .and_then(|source| Settings::read(&source, &ctx.layers()));
+    match read {
+        Err(error) => {
+            checks.extend(
+                error
+                    .problems()
+                    .iter()
+                    .map(|p| failed("profile", p.to_string())),
+            );
+        }
+        Ok((settings, problems)) => {
+            let shown = settings.profile_path.display();
+            match problems.is_empty() {
+                true => checks.push(ok(
+                    "profile",
+                    format!("{} from {shown}", settings.profile_id),
+                )),
+                false => checks.extend(problems.iter().map(|p| failed("profile", p.to_string()))),
+            }
+            checks.extend(settings_checks(&settings));
+        }
+    }
+    checks.push(open_files());
+    checks
+}
+
+fn settings_checks(settings: &Settings) -> Vec<Check> {
+    let mut checks = Vec::new();
+    let refs = ref_problems(settings);
+    match refs.is_empty() {
+        true => checks.push(ok("referenced files", "all found and readable")),
+        false => checks.extend(
+            refs.iter()
+                .map(|p| failed("referenced files", p.to_string())),
+        ),
+    }
+    match settings.require_embedded() {
+        Ok(()) => checks.extend(folder_checks(settings)),
+        Err(error) => {
+            checks.extend(
+                error
+                    .problems()
+                    .iter()
+                    .map(|p| failed("backends", p.to_string())),
+            );
+        }
+    }
+    checks.push(gate(settings));
+    checks
+}
+
+fn folder_checks(settings: &Settings) -> Vec<Check> {
+    let root = Path::new(settings.runs_root());
+    let mut checks = vec![
+        writable(root),
+        free_space(root, settings.wiring.gate.min_free_bytes),
+    ];
+    let active = ActiveRun::new(settings.runs_root(), settings.variable("PLATFORM_RUN_ID"));
+    match active.find() {
+        Ok(Some((id, origin))) => {
+            let by = match origin {
+                RunIdOrigin::Environment => "PLATFORM_RUN_ID",
+                RunIdOrigin::File | RunIdOrigin::Created => "ACTIVE_RUN_ID",
+            };
+            checks.push(ok("active run", format!("{id} ({by})")));
+            checks.push(locks(settings, &id));
+        }
+        Ok(None) => checks.push(ok("active run", "none yet; the next start creates one")),
+        Err(error) => checks.push(failed("active run", format!("{}: {error}", error.code()))),
+    }
+    checks
+}
+
+/// A file can be made and removed where the runs live.
+fn writable(root: &Path) -> Check {
+    let folder = existing_ancestor(root);
+    match tempfile::NamedTempFile::new_in(&folder) {
+        Ok(_) => ok("runs root", format!("{} is writable", root.display())),
+        Err(error) => failed(
+            "runs root",
+            format!("cannot write in {}: {error}", folder.display()),
+        ),
+    }
+}
+
+fn free_space(root: &Path, wanted: u64) -> Check {
+    match free_bytes(&existing_ancestor(root)) {
+        Ok(free) => {
+            let finding = format!("{} free, {} needed to admit", bytes(free), bytes(wanted));
+            match free >= wanted {
+                true => ok("disk space", finding),
+                false => failed("disk space", format!("MIN_FREE_BYTES: {finding}")),
+            }
+        }
+        Err(error) => failed("disk space", format!("cannot be read: {error}")),
+    }
+}
+
+/// Space an ordinary user may still fill on the disk of a folder.
+pub fn free_bytes(folder: &Path) -> io::Result<u64> {
+    let stat = rustix::fs::statvfs(folder)?;
+    Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+}
+
+/// Lock files of the run that a process holds: a running gate is fine, two would not start.
+fn locks(settings: &Settings, id: &PlatformRunId) -> Check {
+    let root = PathBuf::from(RunPaths::new(settings.runs_root(), id).run_root());
+    let mut held = Vec::new();
+    let mut unreadable = Vec::new();
+    for path in lock_files(&root) {
+        match is_held(&path) {
+            Ok(true) => held.push(path.display().to_string()),
+            Ok(false) => {}
+            Err(error) => unreadable.push(format!("{}: {error}", path.display())),
+        }
+    }
+    if !unreadable.is_empty() {
+        return failed("locks", unreadable.join(", "));
+    }
+    match held.is_empty() {
+        true => ok("locks", "no process holds the active run"),
+        false => ok(
+            "locks",
+            format!("held by a running process: {}", held.join(", ")),
+        ),
+    }
+}
+
+/// `*.lock` and `LOCK` files of a run, a few folders deep.
+fn lock_files(root: &Path) -> Vec<PathBuf> {
+    const DEPTH_MAX: usize = 4;
+    let mut found = Vec::new();
+    let mut folders = vec![(root.to_path_buf(), 0)];
+    while let Some((folder, depth)) = folders.pop() {
+        for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
+            let path = entry.path();
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
+            if is_folder && depth < DEPTH_MAX {
+                folders.push((path, depth + 1));
+            } else if name.ends_with(".lock") || name == "LOCK" {
+                found.push(path);
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+fn is_held(path: &Path) -> io::Result<bool> {
+    let file = fs::OpenOptions::new().read(true).write(true).open(path)?;
+    match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(false),
+        Err(rustix::io::Errno::WOULDBLOCK) => Ok(true),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Either a gate answers, or its port is free for one.
+fn gate(settings: &Settings) -> Check {
+    let health = OpsClient::new(settings).and_then(|client| client.get("/v1/ops/health"));
+    if let Ok(health) = health {
+        let state = health
+            .get("state")
+            .and_then(|state| state.as_str())
+            .unwrap_or("unknown");
+        let finding = format!("{} answers: {health}", settings.wiring.ig_ingest_url);
+        return match state {
+            "GREEN" => ok("gate", finding),
+            "AMBER" => warning("gate", finding),
+            _ => failed("gate", finding),
+        };
+    }
+    let gate = &settings.wiring.gate;
+    let address = format!("{}:{}", gate.bind_host, gate.bind_port);
+    let bound = address
+        .to_socket_addrs()
+        .and_then(|mut all| match all.next() {
+            Some(address) => TcpListener::bind(address),
+            None => Err(io::Error::other("the name has no address")),
+        });
+    match bound {
+        Ok(_) => ok("gate", format!("not running; {address} is free")),
+        Err(error) => failed(
+            "gate",
+            format!("no gate answers, and {address} is taken: {error}"),
+        ),
+    }
+}
+
+fn open_files() -> Check {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    match limit {
+        None => ok("open files", "no limit"),
+        Some(limit) if limit >= OPEN_FILES_WANTED => ok("open files", format!("limit {limit}")),
+        Some(limit) => warning(
+            "open files",
+            format!("limit {limit}, {OPEN_FILES_WANTED} are wanted"),
+        ),
+    }
+}
+
+fn existing_ancestor(path: &Path) -> PathBuf {
+    let found = path.ancestors().find(|folder| folder.is_dir());
+    match found {
+        Some(folder) if !folder.as_os_str().is_empty() => folder.to_path_buf(),
+        _ => PathBuf::from("."),
+    }
+}
+
+fn ok(check: &'static str, finding: impl Into<String>) -> Check {
+    Check {
+        check,
+        verdict: Verdict::Ok,
+        finding: finding.into(),
+    }
+}
+
+fn warning(check: &'static str, finding: impl Into<String>) -> Check {
+    Check {
+        check,
+        verdict: Verdict::Warning,
+        finding: finding.into(),
+    }
+}
+
+fn failed(check: &'static str, finding: impl Into<String>) -> Check {
+    Check {
+        check,
+        verdict: Verdict::Failed,
+        finding: finding.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::GlobalArgs;
+
+    fn verdicts(args: GlobalArgs) -> Vec<(&'static str, Verdict)> {
+        let checks = all_checks(&CliContext::new(args));
+        checks
+            .iter()
+            .map(|check| (check.check, check.verdict))
+            .collect()
+    }
+
+    #[test]
+    fn every_failed_check_is_shown_not_only_the_first() {
+        let set = |text: &str| {
+            let (key, value) = text.split_once('=').unwrap();
+            (key.to_string(), value.to_string())
+        };
+        let args = GlobalArgs {
+            root: Some(PathBuf::from("/proc/none")),
+            set: vec![
+                set("policy.class_map_ref=nowhere.yaml"),
+                set("wiring.gate.min_free_bytes=18446744073709551615"),
+                set("wiring.gate.batch_events_max=0"),
+            ],
+            ..GlobalArgs::default()
+        };
+        let verdicts = verdicts(args);
+        for check in ["profile", "referenced files", "runs root", "disk space"] {
+            assert!(
+                verdicts.contains(&(check, Verdict::Failed)),
+                "{check}: {verdicts:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_held_lock_is_told_from_a_free_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("writer.lock");
+        let holder = fs::File::create(&path).unwrap();
+        assert_eq!(lock_files(folder.path()), std::slice::from_ref(&path));
+        assert!(!is_held(&path).unwrap());
+        rustix::fs::flock(
+            &holder,
+            rustix::fs::FlockOperation::NonBlockingLockExclusive,
+        )
+        .unwrap();
+        assert!(is_held(&path).unwrap());
+    }
+}
