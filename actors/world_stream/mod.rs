@@ -8,9 +8,12 @@ pub mod batch;
 pub mod checkpointer;
 pub mod framer;
 pub mod gate_sender;
+pub mod output_stream;
 pub mod pace;
 pub mod progress;
 pub mod pump;
+pub mod result;
+pub mod run_streams;
 
 #[cfg(test)]
 mod testing;

@@ -203,7 +203,7 @@ fn what_json_cannot_carry_fails_with_the_column_and_the_code() {
         micros: &[0],
         validity: Validity::ALL,
     };
-    let table: Vec<(Vec<(&str, Column<'_>)>, &str, &str)> = vec![
+    let table: Vec<FailureCase<'_>> = vec![
         (vec![ts], "PRIMARY_KEY_MISSING", "id"),
         (
             vec![
