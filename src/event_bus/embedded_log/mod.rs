@@ -18,16 +18,33 @@
 //!
 //! The formats are written down in `format.rs` and `docs/file_formats.md`.
 
+pub mod bus_reader;
+mod bus_recovery;
+mod decision_log;
 pub mod disk;
 pub mod format;
 pub mod frame_decode;
+mod frame_encode;
+mod gate_store;
+mod head;
 pub mod journal_reader;
+mod journal_recovery;
+mod journal_writer;
 pub mod layout;
-pub mod row_lookup;
+mod partition_writer;
+mod publisher;
+mod row_lookup;
 pub mod rows;
-pub mod segment;
-pub mod segment_walk;
+mod run_state;
+mod segment;
+mod segment_walk;
+mod sparse_index;
+mod sync_pool;
+mod synced_mark;
 
+pub use bus_reader::{BusReader, BusRecord, BusStream, ReadBound, bus_partitions};
 pub use frame_decode::{Frame, PartitionEntry, RowView};
+pub use gate_store::{EmbeddedGateStore, OpenIndex};
 pub use journal_reader::{JournalFrames, JournalReader, JournalRows};
 pub use rows::{JournalOutcome, JournalRow};
+pub use run_state::LogOptions;

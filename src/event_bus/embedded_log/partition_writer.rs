@@ -1,0 +1,153 @@
+//! Appends bus lines to partition files (contract 8): kept open, written at a known length.
+
+use super::disk::{LogFile, create_folder, damaged, sync_folder};
+use super::frame_encode::PlacedAppend;
+use super::head::TopicDescription;
+use super::layout;
+use super::run_state::{LineEnd, PartitionKey, RunState};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use wellspring_domain::admission::decision::PartitionAppend;
+use wellspring_domain::ports::StoreError;
+
+/// The partitions one shard writes.
+pub struct PartitionWriters {
+    state: Arc<RunState>,
+    shard: u16,
+    writers: Vec<PartitionWriter>,
+}
+
+/// One partition file, open for appending.
+pub struct PartitionWriter {
+    key: PartitionKey,
+    file: Arc<LogFile>,
+    end: LineEnd,
+    touched: bool,
+}
+
+impl PartitionWriters {
+    /// No file is opened before it is written.
+    pub fn new(state: Arc<RunState>, shard: u16) -> PartitionWriters {
+        PartitionWriters {
+            state,
+            shard,
+            writers: Vec::new(),
+        }
+    }
+
+    /// Writes the lines of one append behind the partition's end. Nothing is synced.
+    pub fn append(&mut self, append: &PartitionAppend) -> Result<PlacedAppend, StoreError> {
+        let writer = self.writer(&append.topic, append.partition)?;
+        if append.first_offset != writer.end.next_offset {
+            let cause = format!(
+                "flush starts at offset {}, the partition goes on at {}",
+                append.first_offset, writer.end.next_offset
+            );
+            return Err(damaged(writer.file.path(), writer.end.next_byte, cause));
+        }
+        debug_assert_eq!(
+            append.bytes.iter().filter(|byte| **byte == b'\n').count(),
+            append.events as usize,
+            "one line per event"
+        );
+        let placed = PlacedAppend {
+            first_byte: writer.end.next_byte,
+            checksum: crc32c::crc32c(&append.bytes),
+        };
+        writer.file.write_at(&append.bytes, writer.end.next_byte)?;
+        writer.end.next_byte += append.bytes.len() as u64;
+        writer.end.next_offset += u64::from(append.events);
+        writer.touched = true;
+        Ok(placed)
+    }
+
+    /// Files written since the last call.
+    pub fn take_touched(&mut self, files: &mut Vec<Arc<LogFile>>) {
+        files.clear();
+        for writer in self.writers.iter_mut().filter(|writer| writer.touched) {
+            writer.touched = false;
+            files.push(writer.file.clone());
+        }
+    }
+
+    fn writer(
+        &mut self,
+        topic: &Arc<str>,
+        partition: u32,
+    ) -> Result<&mut PartitionWriter, StoreError> {
+        let is_it = |writer: &PartitionWriter| writer.key.0 == *topic && writer.key.1 == partition;
+        let place = match self.writers.iter().position(is_it) {
+            Some(place) => place,
+            None => {
+                let key = (topic.clone(), partition);
+                self.writers
+                    .push(open_partition(&self.state, self.shard, key)?);
+                self.writers.len() - 1
+            }
+        };
+        Ok(&mut self.writers[place])
+    }
+}
+
+fn open_partition(
+    state: &RunState,
+    shard: u16,
+    key: PartitionKey,
+) -> Result<PartitionWriter, StoreError> {
+    state.claim(&key, shard)?;
+    let (topic, partition) = (&*key.0, key.1);
+    if !is_topic_name(topic) {
+        return Err(StoreError::InvalidKey {
+            key: topic.chars().take(128).collect(),
+        });
+    }
+    let folder = PathBuf::from(layout::topic_folder(state.run(), topic));
+    let partitions = describe_topic(state, topic, &folder)?.partitions();
+    if partition >= partitions {
+        return Err(StoreError::InvalidKey {
+            key: format!("{topic} has no partition {partition}, only {partitions}"),
+        });
+    }
+    let path = layout::partition_path(state.run(), topic, partition);
+    let file = LogFile::open(Path::new(&path), &state.options().faults)?;
+    let end = state.ends().get(&key);
+    let length = file.length()?;
+    if length != end.next_byte {
+        let cause = format!(
+            "file has {length} bytes, the journal says {}",
+            end.next_byte
+        );
+        return Err(damaged(file.path(), length.min(end.next_byte), cause));
+    }
+    if length == 0 {
+        file.sync_all()?;
+        sync_folder(&folder)?;
+    }
+    Ok(PartitionWriter {
+        key,
+        file: Arc::new(file),
+        end,
+        touched: false,
+    })
+}
+
+/// The topic's description; a new topic gets one, on the disk before its first line.
+fn describe_topic(
+    state: &RunState,
+    topic: &str,
+    folder: &Path,
+) -> Result<TopicDescription, StoreError> {
+    if let Some(description) = TopicDescription::read(state.run(), topic)? {
+        return Ok(description);
+    }
+    create_folder(folder)?;
+    let description = TopicDescription::new(state.options().partitions.max(1));
+    description.write(state.run(), topic)?;
+    Ok(description)
+}
+
+/// A topic is a folder name of its own.
+fn is_topic_name(topic: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    (1..=128).contains(&topic.len()) && topic.bytes().all(plain) && !topic.starts_with('.')
+}
