@@ -13,5 +13,6 @@ pub mod world_root;
 
 #[cfg(test)]
 mod shipped_config_tests;
+pub mod stream_sort;
 #[cfg(test)]
 pub(crate) mod test_world;

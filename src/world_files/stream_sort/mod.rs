@@ -1,0 +1,399 @@
+//! Builds the time-sorted view of one output (contract 3.7) within a memory limit.
+//!
+//! Pass 1 reads the source once, counts it, and holds it: in memory when it fits, else in spill files
+//! cut into buckets of the key range. Pass 2 sorts bucket by bucket and writes the parts, pass 3 reads
+//! the written parts again and compares. The view is built in a staging folder beside its target, parts
+//! first, then manifest, then receipt, and becomes visible by one rename: a killed sort leaves no
+//! partial view. The memory limit covers waiting rows, one bucket, decoding and one open row group.
+
+mod buckets;
+mod dictionary;
+mod error;
+mod keys;
+mod merge;
+mod parallel;
+mod part_sink;
+mod row_hash;
+mod scan;
+mod source;
+mod spill;
+mod stats;
+mod view_files;
+
+#[cfg(test)]
+mod tests;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde_json::Value;
+use wellspring_domain::ids;
+use wellspring_domain::ports::Clock;
+use wellspring_domain::world::locator::join_root;
+use wellspring_domain::world::stream_view::{
+    self, GRANULARITY_FLAT, SortDecision, SortIdentity, SortKeyOverrides, SortReceipt, SortStats,
+    StreamViewManifest,
+};
+use wellspring_domain::world::world_key::WorldKey;
+
+use super::evidence_digest::matched_files;
+use super::staging::{StagingDir, StagingError};
+use crate::object_store::local_files::LocalFiles;
+use keys::KeyPlan;
+use part_sink::{PartSink, Windows};
+use scan::{ScanContext, Scanned};
+use source::Source;
+
+pub use error::SortError;
+
+/// Memory limit when nobody names one: 1 GiB.
+pub const MEMORY_LIMIT_DEFAULT: u64 = 1 << 30;
+
+/// One output to sort.
+#[derive(Debug, Clone)]
+pub struct SortRequest {
+    /// Engine run root exactly as resolved (contract 3.1); it is part of the view's identity.
+    pub engine_run_root: String,
+    /// `run_id` of the engine's run receipt.
+    pub engine_run_id: String,
+    /// Identity of the world; its scenario is the view's scenario.
+    pub world_key: WorldKey,
+    /// The output.
+    pub output_id: String,
+    /// Rendered path of its parts under the root, with its glob.
+    pub source_pattern: String,
+    /// Base of all views; `<engine_run_root>/stream_view/ts_utc` when none.
+    pub stream_view_base: Option<String>,
+    /// `flat`, or its other spelling `none`.
+    pub partition_granularity: String,
+    /// Operator's replacements for the sort keys.
+    pub key_overrides: SortKeyOverrides,
+    /// Bound for the rows in memory, in bytes.
+    pub memory_limit: u64,
+    /// Days per part; 0 writes a single part.
+    pub chunk_days: u32,
+    /// Reading threads; 0 means one per processor.
+    pub threads: usize,
+    /// Where spill files live; the staging folder when none.
+    pub temp_dir: Option<PathBuf>,
+    /// How often the written parts are read back before giving up.
+    pub stats_attempts: u32,
+    /// Wait before attempt n+1: n times this.
+    pub stats_retry_delay: Duration,
+}
+
+impl SortRequest {
+    /// A request with the contract's defaults.
+    pub fn new(
+        engine_run_root: impl Into<String>,
+        engine_run_id: impl Into<String>,
+        world_key: WorldKey,
+        output_id: impl Into<String>,
+        source_pattern: impl Into<String>,
+    ) -> Self {
+        Self {
+            engine_run_root: engine_run_root.into(),
+            engine_run_id: engine_run_id.into(),
+            world_key,
+            output_id: output_id.into(),
+            source_pattern: source_pattern.into(),
+            stream_view_base: None,
+            partition_granularity: GRANULARITY_FLAT.to_owned(),
+            key_overrides: SortKeyOverrides::default(),
+            memory_limit: MEMORY_LIMIT_DEFAULT,
+            chunk_days: 0,
+            threads: 0,
+            temp_dir: None,
+            stats_attempts: 3,
+            stats_retry_delay: Duration::from_secs(2),
+        }
+    }
+
+    /// Folder of the view (contract 3.7).
+    pub fn view_dir(&self) -> String {
+        let base = match &self.stream_view_base {
+            Some(base) => base.clone(),
+            None => stream_view::default_base(&self.engine_run_root),
+        };
+        stream_view::view_dir(&base, &self.output_id)
+    }
+
+    fn thread_count(&self) -> usize {
+        match self.threads {
+            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            threads => threads,
+        }
+    }
+}
+
+/// A committed view.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SortOutcome {
+    /// Its receipt, as it stands in the view.
+    pub receipt: Value,
+    /// False when the same view was there before and nothing was written.
+    pub built: bool,
+}
+
+/// Sorts one output, or finds that its view is there. `on_rows` is told how many source rows are new.
+pub fn sort_output(
+    request: &SortRequest,
+    clock: &dyn Clock,
+    on_rows: &(dyn Fn(u64) + Sync),
+) -> Result<SortOutcome, SortError> {
+    check_granularity(request)?;
+    let paths = source_paths(request)?;
+    let sort_keys = stream_view::sort_keys(&request.output_id, &request.key_overrides);
+    let identity = identity(request, &paths, &sort_keys);
+    let target = PathBuf::from(request.view_dir());
+    if let Some(outcome) = existing_view(&target, &identity)? {
+        return Ok(outcome);
+    }
+    let staging = StagingDir::claim(&staging_path(&target)).map_err(staging_error)?;
+    // Between the first look and the claim another process may have built it.
+    if let Some(outcome) = existing_view(&target, &identity)? {
+        return Ok(outcome);
+    }
+    let built = build(request, &paths, &sort_keys, staging.path(), on_rows)?;
+    let receipt = write_documents(request, &identity, sort_keys, built, staging.path(), clock)?;
+    staging
+        .publish(&target)
+        .map_err(|error| SortError::PartRenameCollision {
+            path: target.clone(),
+            reason: error.to_string(),
+        })?;
+    Ok(SortOutcome {
+        receipt,
+        built: true,
+    })
+}
+
+fn check_granularity(request: &SortRequest) -> Result<(), SortError> {
+    match request.partition_granularity.as_str() {
+        GRANULARITY_FLAT | "none" => Ok(()),
+        other => Err(SortError::GranularityUnsupported {
+            granularity: other.to_owned(),
+        }),
+    }
+}
+
+/// The part paths as strings in byte order: this is the `filename` of the tie-breakers.
+fn source_paths(request: &SortRequest) -> Result<Vec<String>, SortError> {
+    let root = Path::new(&request.engine_run_root);
+    let store = LocalFiles::new(root);
+    let found = matched_files(&store, request.source_pattern.trim());
+    let found = found.map_err(|error| SortError::source(root, error))?;
+    let mut paths: Vec<String> = found
+        .iter()
+        .map(|file| join_root(&request.engine_run_root, &file.key))
+        .collect();
+    paths.sort_unstable();
+    if paths.is_empty() {
+        return Err(SortError::OutputPathsEmpty {
+            output_id: request.output_id.clone(),
+            pattern: join_root(&request.engine_run_root, &request.source_pattern),
+        });
+    }
+    Ok(paths)
+}
+
+fn identity(request: &SortRequest, paths: &[String], sort_keys: &[String]) -> SortIdentity {
+    let stream_view_id = stream_view::stream_view_id(
+        &request.engine_run_root,
+        &request.world_key.scenario_id,
+        &request.output_id,
+        sort_keys,
+        GRANULARITY_FLAT,
+    );
+    SortIdentity {
+        output_id: request.output_id.clone(),
+        stream_view_id,
+        source_locator_digest: ids::source_locator_digest(paths),
+        partition_granularity: GRANULARITY_FLAT.to_owned(),
+    }
+}
+
+fn existing_view(target: &Path, identity: &SortIdentity) -> Result<Option<SortOutcome>, SortError> {
+    let existing = view_files::look_at(target).map_err(|error| SortError::io(target, &error))?;
+    match stream_view::decide_sort(&existing, identity)? {
+        SortDecision::Build => Ok(None),
+        SortDecision::Skip => {
+            let receipt = existing.receipt.unwrap_or_default();
+            Ok(Some(SortOutcome {
+                receipt,
+                built: false,
+            }))
+        }
+    }
+}
+
+/// Beside the target, under a name that no reader of views looks at.
+fn staging_path(target: &Path) -> PathBuf {
+    let name = target.file_name().unwrap_or_default().to_string_lossy();
+    target.with_file_name(format!(".{name}.sorting"))
+}
+
+fn staging_error(error: StagingError) -> SortError {
+    match error {
+        StagingError::Busy(path) => SortError::Busy { path },
+        StagingError::Io { path, source } => SortError::io(&path, &source),
+    }
+}
+
+/// Statistics of a finished set of parts.
+struct Built {
+    raw: SortStats,
+    sorted: SortStats,
+}
+
+fn build(
+    request: &SortRequest,
+    paths: &[String],
+    sort_keys: &[String],
+    staging: &Path,
+    on_rows: &(dyn Fn(u64) + Sync),
+) -> Result<Built, SortError> {
+    let paths: Vec<PathBuf> = paths.iter().map(PathBuf::from).collect();
+    let source = Source::open(&paths, keys::leading_columns(sort_keys))?;
+    let keys = KeyPlan::new(&request.output_id, sort_keys, &source)?;
+    let scanned = scan::scan(&ScanContext {
+        source: &source,
+        keys: &keys,
+        memory_limit: request.memory_limit,
+        threads: request.thread_count(),
+        temp_dir: request.temp_dir.as_deref().unwrap_or(staging),
+        on_rows,
+    })?;
+    let windows = windows(request, &keys, &scanned)?;
+    let sink = PartSink::new(&source, staging, windows);
+    let parts = merge::merge(scanned.held, &keys, sink)?;
+    let raw = scanned.stats.to_receipt(&keys);
+    let sorted = read_back(request, sort_keys, &parts, &raw)?;
+    Ok(Built { raw, sorted })
+}
+
+fn windows(request: &SortRequest, keys: &KeyPlan, scanned: &Scanned) -> Result<Windows, SortError> {
+    if request.chunk_days == 0 {
+        return Ok(Windows::single());
+    }
+    let range = scanned
+        .stats
+        .range
+        .and_then(|(low, high)| keys.time_of(low).zip(keys.time_of(high)));
+    match range {
+        Some((first, last)) => Ok(Windows::of_days(first, last, request.chunk_days)),
+        None => Err(SortError::TsRangeMissing {
+            output_id: request.output_id.clone(),
+        }),
+    }
+}
+
+/// Reads the written parts and compares them with the source.
+fn read_back(
+    request: &SortRequest,
+    sort_keys: &[String],
+    parts: &[PathBuf],
+    raw: &SortStats,
+) -> Result<SortStats, SortError> {
+    let output_id = request.output_id.clone();
+    if parts.is_empty() {
+        return Err(SortError::OutputEmpty { output_id });
+    }
+    let (sorted, is_ordered) = stats_with_retries(request, sort_keys, parts)?;
+    if sorted.row_count == 0 && raw.row_count > 0 {
+        return Err(SortError::StatsEmpty {
+            output_id,
+            raw_rows: raw.row_count,
+        });
+    }
+    if let Some(difference) = stats::difference(raw, &sorted) {
+        return Err(SortError::ValidationFailed {
+            output_id,
+            difference,
+        });
+    }
+    if !is_ordered {
+        let difference = "rows are out of order".to_owned();
+        return Err(SortError::ValidationFailed {
+            output_id,
+            difference,
+        });
+    }
+    Ok(sorted)
+}
+
+fn stats_with_retries(
+    request: &SortRequest,
+    sort_keys: &[String],
+    parts: &[PathBuf],
+) -> Result<(SortStats, bool), SortError> {
+    let attempts = request.stats_attempts.max(1);
+    let mut reason = String::new();
+    for attempt in 1..=attempts {
+        match stats_of_parts(request, sort_keys, parts) {
+            Ok(stats) => return Ok(stats),
+            Err(error) => reason = error.to_string(),
+        }
+        if attempt < attempts {
+            std::thread::sleep(request.stats_retry_delay * attempt);
+        }
+    }
+    let output_id = request.output_id.clone();
+    Err(SortError::StatsRetryFailed {
+        output_id,
+        attempts,
+        reason,
+    })
+}
+
+fn stats_of_parts(
+    request: &SortRequest,
+    sort_keys: &[String],
+    parts: &[PathBuf],
+) -> Result<(SortStats, bool), SortError> {
+    let written = Source::open(parts, keys::leading_columns(sort_keys))?;
+    let keys = KeyPlan::new(&request.output_id, sort_keys, &written)?;
+    let reread = stats::reread(&written, &keys, request.thread_count())?;
+    Ok((reread.stats.to_receipt(&keys), reread.is_ordered))
+}
+
+/// Manifest first, receipt last (the receipt commits the view). Gives the receipt.
+fn write_documents(
+    request: &SortRequest,
+    identity: &SortIdentity,
+    sort_keys: Vec<String>,
+    built: Built,
+    staging: &Path,
+    clock: &dyn Clock,
+) -> Result<Value, SortError> {
+    let created_utc = clock.now().format_off();
+    let manifest = StreamViewManifest {
+        stream_view_id: identity.stream_view_id.clone(),
+        engine_run_root: request.engine_run_root.clone(),
+        stream_view_root: request.view_dir(),
+        engine_run_id: request.engine_run_id.clone(),
+        scenario_id: request.world_key.scenario_id.clone(),
+        output_id: request.output_id.clone(),
+        world_key: request.world_key.clone(),
+        output_ids: vec![request.output_id.clone()],
+        sort_keys: sort_keys.clone(),
+        partition_granularity: identity.partition_granularity.clone(),
+        created_utc: created_utc.clone(),
+    };
+    let receipt = SortReceipt {
+        stream_view_id: identity.stream_view_id.clone(),
+        engine_run_root: request.engine_run_root.clone(),
+        stream_view_root: request.view_dir(),
+        output_id: request.output_id.clone(),
+        output_ids: vec![request.output_id.clone()],
+        sort_keys,
+        partition_granularity: identity.partition_granularity.clone(),
+        source_locator_digest: identity.source_locator_digest.clone(),
+        raw_stats: built.raw,
+        sorted_stats: built.sorted,
+        created_utc,
+        status: "OK".to_owned(),
+    };
+    view_files::write(&staging.join(stream_view::MANIFEST_FILE), &manifest)?;
+    view_files::write(&staging.join(stream_view::RECEIPT_FILE), &receipt)
+}
