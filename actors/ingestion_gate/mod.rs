@@ -1,1 +1,11 @@
 //! Ingestion Gate actors: gate supervisor, admission shards, index shards, projectors.
+
+pub mod admission_shard;
+pub mod gate_supervisor;
+pub mod handle;
+pub mod index_shard;
+pub mod messages;
+pub mod projector;
+pub mod shard_generation;
+pub mod shard_state;
+pub mod writer_thread;

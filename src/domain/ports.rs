@@ -387,13 +387,14 @@ pub trait GateStore: Send + Sync {
     /// Locks, recovers and opens a run; creates it when new. Bus lines beyond the last journal frame
     /// are cut, the index is brought up to the journal.
     fn open_run(&self, run: &PlatformRunId, layout: &RunLayout) -> Result<OpenRun, StoreError>;
-    /// Recovers one shard of an open run after its writer has been stopped and joined. Admitted rows
-    /// after `known` are returned in `recovered`. `ends` of its partitions come back with it.
+    /// Recovers one shard of an open run after its writer has been stopped and joined. Admitted rows at or
+    /// behind `from`, the first row the caller does not know of, are returned in `recovered`. The ends of its
+    /// partitions come back with it.
     fn reopen_shard(
         &self,
         run: &PlatformRunId,
         shard: u16,
-        known: RowRef,
+        from: RowRef,
     ) -> Result<(OpenShard, Vec<PartitionEnd>), StoreError>;
     /// Free bytes on the disk that holds the runs.
     fn free_bytes(&self) -> Result<u64, StoreError>;

@@ -4,6 +4,7 @@ pub mod claims;
 pub mod decision;
 pub mod envelope;
 pub mod flush_builder;
+pub mod health;
 pub mod index_format;
 pub mod intake;
 pub mod journal_row;

@@ -1,0 +1,372 @@
+//! Admission shard: the only one that decides about its topic partitions.
+//!
+//! Claims keys, builds flushes, hands them to its writer thread and answers when they are durable.
+//! Durable: every answered decision, because no answer leaves before its flush is committed. When the
+//! shard dies, its unanswered batches end with "outcome unknown", its writer is awaited, its journal is
+//! recovered and its claims are settled from it (see [`super::shard_generation`]).
+
+use super::index_shard::{ClaimAnswer, IndexShardMsg};
+use super::messages::{Answer, Portion, RunKey, ShardBatch, Verdict};
+use super::shard_state::{Plan, ShardRun};
+use super::writer_thread::{FlushJob, Writer, WriterGone};
+use crate::runtime::failure::StageFailure;
+use crate::runtime::heartbeat::Heartbeat;
+use ractor::{Actor, ActorProcessingErr, ActorRef};
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use tokio::sync::oneshot;
+use wellspring_domain::admission::decision::{IndexEntry, RowRef};
+use wellspring_domain::admission::flush_builder::LogEnds;
+use wellspring_domain::admission::routing::index_shard_of;
+use wellspring_domain::ids::Hash32;
+use wellspring_domain::ports::{Clock, OpenShard, PartitionEnd, StoreError};
+
+/// Messages of an admission shard.
+pub enum AdmissionShardMsg {
+    /// Decides the items of a batch. The batch carries its credit.
+    Decide(ShardBatch),
+    /// A flush came back from the writer thread.
+    Committed {
+        /// The flush and what waits for it.
+        job: Box<FlushJob>,
+        /// How it went.
+        result: Result<(), StoreError>,
+    },
+    /// A claim this shard was parked on has ended.
+    ClaimEnded {
+        /// The run.
+        run: RunKey,
+        /// The key.
+        key: Hash32,
+        /// The winner's row; `None` when the claim was released.
+        admitted: Option<IndexEntry>,
+    },
+    /// A run was opened.
+    OpenRun {
+        /// What this shard needs of it.
+        run: Box<ShardRunOpening>,
+        /// Answered when batches may come.
+        reply: oneshot::Sender<()>,
+    },
+    /// A run that has nothing in flight is closed.
+    CloseRun {
+        /// The run.
+        run: RunKey,
+        /// Answered when its files are handed back.
+        reply: oneshot::Sender<()>,
+    },
+}
+
+/// A run as a shard takes it over.
+pub struct ShardRunOpening {
+    /// The run.
+    pub run: RunKey,
+    /// Recovered journal and partitions.
+    pub shard: OpenShard,
+    /// Where the partitions end.
+    pub ends: Vec<PartitionEnd>,
+}
+
+/// What a shard is started with.
+pub struct AdmissionShardArgs {
+    /// Which shard.
+    pub shard: u16,
+    /// Runs that were open when the last generation ended.
+    pub runs: Vec<ShardRunOpening>,
+    /// Index shards in order.
+    pub index: Arc<Vec<ActorRef<IndexShardMsg>>>,
+    /// Bytes after which a flush is closed even while the disk is busy.
+    pub flush_bytes_max: usize,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Beats while a message is handled.
+    pub heartbeat: Heartbeat,
+    /// Where to say that the writer thread has ended.
+    pub writer_gone: oneshot::Sender<WriterGone>,
+}
+
+/// The actor.
+pub struct AdmissionShard;
+
+/// State of an admission shard.
+pub struct AdmissionShardState {
+    shard: u16,
+    runs: HashMap<RunKey, ShardRun>,
+    index: Arc<Vec<ActorRef<IndexShardMsg>>>,
+    flush_bytes_max: usize,
+    clock: Arc<dyn Clock>,
+    heartbeat: Heartbeat,
+    writer: Writer,
+    writer_busy: bool,
+    /// Flushes closed because they were full, oldest first.
+    full: VecDeque<Box<FlushJob>>,
+}
+
+impl Actor for AdmissionShard {
+    type Msg = AdmissionShardMsg;
+    type State = AdmissionShardState;
+    type Arguments = AdmissionShardArgs;
+
+    async fn pre_start(
+        &self,
+        myself: ActorRef<Self::Msg>,
+        args: AdmissionShardArgs,
+    ) -> Result<Self::State, ActorProcessingErr> {
+        let (writer, gone) = Writer::start(args.shard, myself)?;
+        // The starter waits for this before it starts another generation.
+        let _ = args.writer_gone.send(gone);
+        let mut state = AdmissionShardState {
+            shard: args.shard,
+            runs: HashMap::new(),
+            index: args.index,
+            flush_bytes_max: args.flush_bytes_max,
+            clock: args.clock,
+            heartbeat: args.heartbeat,
+            writer,
+            writer_busy: false,
+            full: VecDeque::new(),
+        };
+        for opening in args.runs {
+            state.open_run(opening)?;
+        }
+        Ok(state)
+    }
+
+    async fn handle(
+        &self,
+        _myself: ActorRef<Self::Msg>,
+        message: Self::Msg,
+        state: &mut Self::State,
+    ) -> Result<(), ActorProcessingErr> {
+        let heartbeat = state.heartbeat.clone();
+        let _busy = heartbeat.busy();
+        match message {
+            AdmissionShardMsg::Decide(batch) => state.decide(batch).await?,
+            AdmissionShardMsg::Committed { job, result } => state.committed(*job, result)?,
+            AdmissionShardMsg::ClaimEnded { run, key, admitted } => {
+                state.claim_ended(&run, &key, admitted)?
+            }
+            AdmissionShardMsg::OpenRun { run, reply } => {
+                state.open_run(*run)?;
+                let _ = reply.send(());
+            }
+            AdmissionShardMsg::CloseRun { run, reply } => {
+                state.runs.remove(&run);
+                state.writer.close(run)?;
+                let _ = reply.send(());
+            }
+        }
+        Ok(())
+    }
+}
+
+impl AdmissionShardState {
+    fn open_run(&mut self, opening: ShardRunOpening) -> Result<(), ActorProcessingErr> {
+        let ends = LogEnds::new(
+            (*opening.run).clone(),
+            opening.shard.next_row,
+            &opening.ends,
+        );
+        self.writer.open(opening.run.clone(), opening.shard.log)?;
+        self.runs
+            .insert(opening.run.clone(), ShardRun::new(opening.run, ends));
+        Ok(())
+    }
+
+    async fn decide(&mut self, batch: ShardBatch) -> Result<(), ActorProcessingErr> {
+        let Some(run) = self.runs.get_mut(&batch.run) else {
+            refuse(batch, "IG_UNHEALTHY");
+            return Ok(());
+        };
+        let plan = run.plan(&batch);
+        let Some(claims) = claim(&self.index, self.shard, &batch.run, &plan).await else {
+            run.abandon(&plan);
+            refuse(batch, "IG_UNHEALTHY");
+            return Ok(());
+        };
+        let clock = &self.clock;
+        let key = batch.run.clone();
+        let unused = run.decide(batch, &plan, &claims, || clock.now());
+        if run.gathered_bytes() >= self.flush_bytes_max {
+            self.full.extend(run.take_flush());
+        }
+        self.release(&key, &unused)?;
+        self.start_flush()
+    }
+
+    fn claim_ended(
+        &mut self,
+        run: &RunKey,
+        key: &Hash32,
+        admitted: Option<IndexEntry>,
+    ) -> Result<(), ActorProcessingErr> {
+        if let Some(run) = self.runs.get_mut(run) {
+            let clock = &self.clock;
+            run.claim_ended(key, admitted, || clock.now());
+        }
+        self.start_flush()
+    }
+
+    /// Gives the writer the next flush as soon as it is idle.
+    fn start_flush(&mut self) -> Result<(), ActorProcessingErr> {
+        if self.writer_busy {
+            return Ok(());
+        }
+        let gathered = || {
+            self.runs
+                .values_mut()
+                .find(|run| run.has_gathered())
+                .and_then(ShardRun::take_flush)
+        };
+        if let Some(job) = self.full.pop_front().or_else(gathered) {
+            self.writer_busy = true;
+            self.writer.commit(job)?;
+        }
+        Ok(())
+    }
+
+    /// A flush is durable: tell the index, then the senders, then give the room back.
+    fn committed(
+        &mut self,
+        job: FlushJob,
+        result: Result<(), StoreError>,
+    ) -> Result<(), ActorProcessingErr> {
+        result.map_err(commit_failure)?;
+        self.writer_busy = false;
+        // Settle before anything else of this shard can ask for these keys again.
+        self.settle(&job)?;
+        if let Some(run) = self.runs.get_mut(&job.run) {
+            run.settled(&job.admitted);
+        }
+        for (reply, portion) in job.portions {
+            count(&portion);
+            // A sender that is gone does not need its answer; the decision stands.
+            let _ = reply.try_send(portion);
+        }
+        drop(job.credits);
+        self.start_flush()
+    }
+
+    /// Gives claims back that were granted and not used.
+    fn release(&self, run: &RunKey, keys: &[Hash32]) -> Result<(), ActorProcessingErr> {
+        for key in keys {
+            let owner = usize::from(index_shard_of(key, self.index.len() as u16));
+            self.index[owner].cast(IndexShardMsg::Release {
+                run: run.clone(),
+                key: *key,
+            })?;
+        }
+        Ok(())
+    }
+
+    fn settle(&self, job: &FlushJob) -> Result<(), ActorProcessingErr> {
+        let shards = self.index.len() as u16;
+        let rows = job.flush.rows.len() as u32;
+        let through = RowRef {
+            row: job.flush.first_row.row + rows.saturating_sub(1),
+            ..job.flush.first_row
+        };
+        let mut parts: Vec<Vec<(Hash32, IndexEntry)>> = vec![Vec::new(); self.index.len()];
+        for (key, entry) in &job.admitted {
+            parts[usize::from(index_shard_of(key, shards))].push((*key, *entry));
+        }
+        for (index, entries) in self.index.iter().zip(parts) {
+            index.cast(IndexShardMsg::Settle {
+                run: job.run.clone(),
+                entries,
+                through,
+            })?;
+        }
+        Ok(())
+    }
+}
+
+/// A failed sync leaves the file's pages in an unknown state, so the process must end; any other failure
+/// ends this generation and is recovered from.
+fn commit_failure(error: StoreError) -> StageFailure {
+    match &error {
+        StoreError::Unavailable {
+            operation: "fsync", ..
+        } => StageFailure::terminal("FSYNC_FAILED", error.to_string()),
+        StoreError::Unavailable { .. } => {
+            StageFailure::transient("COMMIT_FAILED", error.to_string())
+        }
+        other => StageFailure::terminal(other.code(), error.to_string()),
+    }
+}
+
+/// Claims the plan's keys at their index shards; `None` when an index shard did not answer.
+async fn claim(
+    index: &[ActorRef<IndexShardMsg>],
+    shard: u16,
+    run: &RunKey,
+    plan: &Plan,
+) -> Option<Vec<ClaimAnswer>> {
+    let shards = index.len() as u16;
+    let mut parts: Vec<(Vec<Hash32>, Vec<usize>)> = vec![Default::default(); index.len()];
+    for (position, key) in plan.keys.iter().enumerate() {
+        let (keys, positions) = &mut parts[usize::from(index_shard_of(key, shards))];
+        keys.push(*key);
+        positions.push(position);
+    }
+    let mut waiting = Vec::with_capacity(index.len());
+    for (owner, (keys, positions)) in index
+        .iter()
+        .zip(parts)
+        .filter(|(_, (keys, _))| !keys.is_empty())
+    {
+        let (reply, answers) = oneshot::channel();
+        owner
+            .cast(IndexShardMsg::Claim {
+                run: run.clone(),
+                shard,
+                keys,
+                reply,
+            })
+            .ok()?;
+        waiting.push((positions, answers));
+    }
+    let mut claims = vec![ClaimAnswer::Parked; plan.keys.len()];
+    for (positions, answers) in waiting {
+        let answers = answers
+            .await
+            .ok()
+            .filter(|answers| answers.len() == positions.len())?;
+        for (position, answer) in positions.into_iter().zip(answers) {
+            claims[position] = answer;
+        }
+    }
+    Some(claims)
+}
+
+fn refuse(batch: ShardBatch, code: &'static str) {
+    let answers = batch
+        .items
+        .iter()
+        .map(|position| (*position, Answer::retry(code)))
+        .collect();
+    let _ = batch.reply.try_send(Portion { answers });
+}
+
+fn count(portion: &Portion) {
+    let mut counts = [0u64; 3];
+    for (_, answer) in &portion.answers {
+        match answer.verdict {
+            Verdict::Admitted { .. } => counts[0] += 1,
+            Verdict::Duplicate { .. } => counts[1] += 1,
+            Verdict::Quarantined { code } => {
+                counts[2] += 1;
+                metrics::counter!("wellspring_gate_reasons_total", "code" => code).increment(1);
+            }
+            Verdict::Retry { code } => {
+                metrics::counter!("wellspring_gate_retries_total", "code" => code).increment(1)
+            }
+        }
+    }
+    for (decision, count) in ["ADMIT", "DUPLICATE", "QUARANTINE"].into_iter().zip(counts) {
+        if count > 0 {
+            metrics::counter!("wellspring_gate_decisions_total", "decision" => decision)
+                .increment(count);
+        }
+    }
+}

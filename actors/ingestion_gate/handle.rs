@@ -1,0 +1,357 @@
+//! What senders hold of the gate. Judging runs on the sender's own task, in front of the shards.
+
+use super::admission_shard::AdmissionShardMsg;
+use super::gate_supervisor::GateSupervisorMsg;
+use super::messages::{Answer, Portion, RunKey, ShardBatch, Verdict};
+use crate::runtime::credit::{Credit, Credits};
+use crate::runtime::slot::SlotReader;
+use ractor::ActorRef;
+use serde_json::Value;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot, watch};
+use wellspring_domain::admission::decision::Actor;
+use wellspring_domain::admission::health::{Health, HealthState};
+use wellspring_domain::admission::intake::{
+    Immediate, IntakeContext, JudgedBatch, ProofState, VerifyGates, judge,
+};
+use wellspring_domain::admission::policy::AdmissionPolicy;
+use wellspring_domain::ports::{
+    BoxFuture, EnvelopeBatch, GateClient, ItemOutcome, PendingOutcomes, PushError,
+};
+use wellspring_domain::run_paths::PlatformRunId;
+
+/// Looks gate proofs up, and remembers them (D5).
+pub trait GateProofs: Send + Sync {
+    /// What is known now, without waiting.
+    fn known(&self, platform_run_id: &str, scenario_run_id: &str) -> ProofState;
+    /// Reads the facts view so that [`GateProofs::known`] has an answer. Blocks.
+    fn load(&self, platform_run_id: &str, scenario_run_id: &str);
+}
+
+/// What a gate is made of, as senders need it.
+pub struct GateParts {
+    /// Compiled policy.
+    pub policy: AdmissionPolicy,
+    /// Partitions per topic index.
+    pub partitions: Vec<u32>,
+    /// Provenance block stamped on receipts.
+    pub provenance: Value,
+    /// Gate verification switch.
+    pub verify_gates: VerifyGates,
+    /// Gate proofs.
+    pub proofs: Arc<dyn GateProofs>,
+    /// Room for events and bytes in the whole gate.
+    pub credits: Credits,
+    /// Health as last probed.
+    pub health: watch::Receiver<Health>,
+    /// Deny also on amber.
+    pub deny_on_amber: bool,
+}
+
+/// A gate in this process. Clones share it.
+#[derive(Clone)]
+pub struct GateHandle {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    parts: GateParts,
+    shards: Vec<SlotReader<ActorRef<AdmissionShardMsg>>>,
+    runs: watch::Receiver<Arc<HashMap<PlatformRunId, RunKey>>>,
+    supervisor: ActorRef<GateSupervisorMsg>,
+}
+
+/// The answers to one batch: what was judged and what was decided.
+pub struct Answered {
+    /// The judged batch; answers refer to its items.
+    pub judged: Arc<JudgedBatch>,
+    /// One answer per judged item, in order.
+    pub answers: Vec<Answer>,
+}
+
+/// A batch the gate has taken; resolves when every item is durable or refused.
+pub struct Ticket {
+    judged: Arc<JudgedBatch>,
+    answers: Vec<Option<Answer>>,
+    portions: mpsc::Receiver<Portion>,
+}
+
+/// How long a sender waits for a shard that is between two generations.
+const SHARD_WAIT: Duration = Duration::from_secs(2);
+
+/// What a client is told to wait before it tries again, milliseconds.
+pub const RETRY_AFTER_MS: u64 = 1_000;
+
+impl GateHandle {
+    pub(super) fn new(
+        parts: GateParts,
+        shards: Vec<SlotReader<ActorRef<AdmissionShardMsg>>>,
+        runs: watch::Receiver<Arc<HashMap<PlatformRunId, RunKey>>>,
+        supervisor: ActorRef<GateSupervisorMsg>,
+    ) -> GateHandle {
+        GateHandle {
+            inner: Arc::new(Inner {
+                parts,
+                shards,
+                runs,
+                supervisor,
+            }),
+        }
+    }
+
+    /// The room in front of the gate. The HTTP edge takes from it before it reads a body.
+    pub fn credits(&self) -> &Credits {
+        &self.inner.parts.credits
+    }
+
+    /// The policy in force.
+    pub fn policy(&self) -> &AdmissionPolicy {
+        &self.inner.parts.policy
+    }
+
+    /// Health as last probed.
+    pub fn health(&self) -> Health {
+        self.inner.parts.health.borrow().clone()
+    }
+
+    /// `Some(detail)` when the gate takes nothing now (contract 7.3, step 1).
+    pub fn refusal(&self) -> Option<String> {
+        let health = self.inner.parts.health.borrow();
+        match health.state {
+            HealthState::Red => Some(health.reason_text()),
+            HealthState::Amber if self.inner.parts.deny_on_amber => Some("AMBER".to_owned()),
+            _ => None,
+        }
+    }
+
+    /// Runs that are open now.
+    pub fn open_runs(&self) -> Vec<PlatformRunId> {
+        let mut runs: Vec<PlatformRunId> = self.inner.runs.borrow().keys().cloned().collect();
+        runs.sort();
+        runs
+    }
+
+    /// Opens a run before its first event comes.
+    pub async fn open_run(&self, run: &PlatformRunId) -> Result<(), String> {
+        self.run_key(run).await.map(|_| ())
+    }
+
+    /// Judges a batch and hands it to its shards. `credit` covers its events and bytes. Resolves when the
+    /// shards have it; order of calls is order at the shards.
+    pub async fn accept(&self, batch: EnvelopeBatch, actor: &Actor, credit: Credit) -> Ticket {
+        let judged = self.judge(&batch, actor).await;
+        let mut answers: Vec<Option<Answer>> = vec![None; judged.items.len()];
+        let judged = Arc::new(judged);
+        let (reply, portions) = mpsc::channel(judged.items.len().max(1));
+        let mut credit = credit;
+        for ((run, shard), items) in self.by_shard(&judged) {
+            let bytes = if judged.items.is_empty() {
+                0
+            } else {
+                credit.bytes() / judged.items.len() as u32 * items.len() as u32
+            };
+            let share = credit.split(items.len() as u32, bytes);
+            let run_id = &judged.runs[usize::from(run)];
+            let batch = |run, credit| ShardBatch {
+                run,
+                judged: judged.clone(),
+                items: items.clone(),
+                reply: reply.clone(),
+                credit,
+            };
+            let sent = match (self.run_key(run_id).await, share) {
+                (Ok(run), Some(credit)) => self.send(shard, batch(run, credit)).await,
+                _ => Err("IG_UNHEALTHY"),
+            };
+            if let Err(code) = sent {
+                for item in items {
+                    answers[item as usize] = Some(Answer::retry(code));
+                }
+            }
+        }
+        Ticket {
+            judged,
+            answers,
+            portions,
+        }
+    }
+
+    async fn judge(&self, batch: &EnvelopeBatch, actor: &Actor) -> JudgedBatch {
+        let parts = &self.inner.parts;
+        let proofs = |run: &str, scenario_run: &str| parts.proofs.known(run, scenario_run);
+        let context = || IntakeContext {
+            policy: &parts.policy,
+            partitions: &parts.partitions,
+            shards: self.inner.shards.len() as u16,
+            actor,
+            provenance: &parts.provenance,
+            verify_gates: parts.verify_gates,
+            proofs: &proofs,
+        };
+        let mut judged = judge(batch, &context());
+        if !judged.unproven.is_empty() {
+            let (proofs, unproven) = (parts.proofs.clone(), judged.unproven.clone());
+            let load = move || {
+                unproven
+                    .iter()
+                    .for_each(|(run, scenario_run)| proofs.load(run, scenario_run))
+            };
+            let _ = tokio::task::spawn_blocking(load).await;
+            judged = judge(batch, &context());
+        }
+        if judged.gate_warnings > 0 {
+            metrics::counter!("wellspring_gate_unproven_total")
+                .increment(u64::from(judged.gate_warnings));
+        }
+        judged
+    }
+
+    fn by_shard(&self, judged: &JudgedBatch) -> BTreeMap<(u16, u16), Vec<u32>> {
+        let mut parts: BTreeMap<(u16, u16), Vec<u32>> = BTreeMap::new();
+        for (position, item) in judged.items.iter().enumerate() {
+            parts
+                .entry((item.run, item.shard))
+                .or_default()
+                .push(position as u32);
+        }
+        parts
+    }
+
+    async fn send(&self, shard: u16, batch: ShardBatch) -> Result<(), &'static str> {
+        let slot = &self.inner.shards[usize::from(shard)];
+        let Some(shard) = slot.wait(SHARD_WAIT).await else {
+            return Err("IG_UNHEALTHY");
+        };
+        shard
+            .cast(AdmissionShardMsg::Decide(batch))
+            .map_err(|_| "IG_UNHEALTHY")
+    }
+
+    async fn run_key(&self, run: &PlatformRunId) -> Result<RunKey, String> {
+        if let Some(key) = self.inner.runs.borrow().get(run) {
+            return Ok(key.clone());
+        }
+        let (reply, opened) = oneshot::channel();
+        let message = GateSupervisorMsg::OpenRun {
+            run: run.clone(),
+            reply,
+        };
+        self.inner
+            .supervisor
+            .cast(message)
+            .map_err(|_| "the gate has ended".to_owned())?;
+        opened.await.map_err(|_| "the gate has ended".to_owned())?
+    }
+}
+
+impl Ticket {
+    /// Waits for the answers. Items whose shard died meanwhile are answered "send again": the same bytes
+    /// under the same key are safe to send, whatever became of them.
+    pub async fn answered(mut self) -> Answered {
+        let mut missing = self
+            .answers
+            .iter()
+            .filter(|answer| answer.is_none())
+            .count();
+        while missing > 0 {
+            let Some(portion) = self.portions.recv().await else {
+                break;
+            };
+            missing -= portion.answers.len();
+            for (position, answer) in portion.answers {
+                self.answers[position as usize] = Some(answer);
+            }
+        }
+        let lost = || Answer::retry("PUBLISH_AMBIGUOUS_RETRY");
+        let answers = self
+            .answers
+            .into_iter()
+            .map(|answer| answer.unwrap_or_else(lost))
+            .collect();
+        Answered {
+            judged: self.judged,
+            answers,
+        }
+    }
+}
+
+impl Answered {
+    /// The outcome of every envelope of the batch, in batch order.
+    pub fn outcomes(&self) -> Vec<ItemOutcome> {
+        let count = self.judged.items.len() + self.judged.immediate.len();
+        let mut outcomes = vec![ItemOutcome::Admitted; count];
+        for (item, answer) in self.judged.items.iter().zip(&self.answers) {
+            outcomes[item.index as usize] = outcome_of(answer);
+        }
+        for (index, immediate) in &self.judged.immediate {
+            outcomes[*index as usize] = match immediate {
+                Immediate::Refused {
+                    status,
+                    code,
+                    detail,
+                } => ItemOutcome::Rejected {
+                    status: *status,
+                    code: (*code).to_owned(),
+                    detail: detail.clone(),
+                },
+                Immediate::Retry { code, .. } => ItemOutcome::Retry {
+                    code: (*code).to_owned(),
+                    retry_after_ms: RETRY_AFTER_MS,
+                },
+            };
+        }
+        outcomes
+    }
+}
+
+fn outcome_of(answer: &Answer) -> ItemOutcome {
+    match answer.verdict {
+        Verdict::Admitted { .. } => ItemOutcome::Admitted,
+        Verdict::Duplicate { .. } => ItemOutcome::Duplicate,
+        Verdict::Quarantined { code } => ItemOutcome::Quarantined {
+            code: code.to_owned(),
+        },
+        Verdict::Retry { code } => ItemOutcome::Retry {
+            code: code.to_owned(),
+            retry_after_ms: RETRY_AFTER_MS,
+        },
+    }
+}
+
+/// The gate as an output stream of the same process uses it.
+pub struct InProcessGate {
+    /// The gate.
+    pub gate: GateHandle,
+    /// The streamer's own identity.
+    pub actor: Actor,
+    /// Most batches unanswered at once.
+    pub window: usize,
+}
+
+impl GateClient for InProcessGate {
+    fn submit(&self, batch: EnvelopeBatch) -> BoxFuture<'_, Result<PendingOutcomes, PushError>> {
+        Box::pin(async move {
+            if self.gate.refusal().is_some() {
+                return Err(PushError::Backpressure {
+                    code: "IG_UNHEALTHY".to_owned(),
+                    retry_after_ms: RETRY_AFTER_MS,
+                });
+            }
+            let credit = self
+                .gate
+                .credits()
+                .take(batch.len() as u32, batch.bytes.len() as u32)
+                .await;
+            let ticket = self.gate.accept(batch, &self.actor, credit).await;
+            let pending: PendingOutcomes =
+                Box::pin(async move { Ok(ticket.answered().await.outcomes()) });
+            Ok(pending)
+        })
+    }
+
+    fn window(&self) -> usize {
+        self.window
+    }
+}

@@ -1,0 +1,93 @@
+//! Projector: brings what is derived from the decision journals up to date, off the answer path.
+//!
+//! Durable: the projection's own cursor, written after what it covers, so a killed projector repeats a
+//! little work with the same result. A failing projection is retried every tick and shown in the tree; it
+//! never holds an answer back, because the journal already is the truth.
+
+use super::messages::RunKey;
+use crate::runtime::tree::{NodeState, TreeNode};
+use ractor::{Actor, ActorProcessingErr, ActorRef};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{oneshot, watch};
+use wellspring_domain::ports::StoreError;
+use wellspring_domain::run_paths::PlatformRunId;
+
+/// Brings one run's projections up to its journals. Blocks; safe to repeat.
+pub trait Projection: Send + Sync {
+    /// Returns how many rows were projected.
+    fn catch_up(&self, run: &PlatformRunId) -> Result<u64, StoreError>;
+}
+
+/// Messages of a projector.
+pub enum ProjectorMsg {
+    /// Time to look.
+    Tick,
+    /// Projects everything committed so far, then answers.
+    CatchUp(oneshot::Sender<()>),
+}
+
+/// What a projector is started with.
+pub struct ProjectorArgs {
+    /// What to keep up to date.
+    pub projection: Arc<dyn Projection>,
+    /// Runs that are open.
+    pub open_runs: watch::Receiver<Arc<Vec<RunKey>>>,
+    /// How often to look.
+    pub interval: Duration,
+    /// Where failures are shown.
+    pub node: TreeNode,
+}
+
+/// The actor.
+pub struct Projector;
+
+impl Actor for Projector {
+    type Msg = ProjectorMsg;
+    type State = ProjectorArgs;
+    type Arguments = ProjectorArgs;
+
+    async fn pre_start(
+        &self,
+        myself: ActorRef<Self::Msg>,
+        args: ProjectorArgs,
+    ) -> Result<Self::State, ActorProcessingErr> {
+        args.node.set_state(NodeState::Running);
+        myself.send_after(args.interval, || ProjectorMsg::Tick);
+        Ok(args)
+    }
+
+    async fn handle(
+        &self,
+        myself: ActorRef<Self::Msg>,
+        message: Self::Msg,
+        state: &mut Self::State,
+    ) -> Result<(), ActorProcessingErr> {
+        catch_up(state).await;
+        match message {
+            // The next tick is set after the work, so ticks never queue up.
+            ProjectorMsg::Tick => drop(myself.send_after(state.interval, || ProjectorMsg::Tick)),
+            ProjectorMsg::CatchUp(done) => drop(done.send(())),
+        }
+        Ok(())
+    }
+}
+
+async fn catch_up(state: &mut ProjectorArgs) {
+    let runs = state.open_runs.borrow().clone();
+    let projection = state.projection.clone();
+    let work = move || {
+        runs.iter()
+            .try_for_each(|run| projection.catch_up(run).map(drop))
+    };
+    match tokio::task::spawn_blocking(work).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => {
+            tracing::warn!(code = error.code(), %error, "projection is behind and will be tried again");
+            state.node.set_last_error(error.to_string());
+        }
+        Err(panic) => state
+            .node
+            .set_last_error(format!("projection panicked: {panic}")),
+    }
+}

@@ -1,0 +1,315 @@
+//! What an admission shard knows and decides, without an actor around it.
+//!
+//! A batch is decided in two steps with the claims between them: [`ShardRun::plan`] finds the keys that
+//! must be claimed, [`ShardRun::decide`] turns the answers into rows of the next flush. A copy of an event
+//! this shard has in flight needs no claim: its row is known, and it commits no later than the copy's.
+
+use super::index_shard::ClaimAnswer;
+use super::messages::{Answer, Portion, RunKey, ShardBatch, Verdict};
+use super::writer_thread::FlushJob;
+use crate::runtime::credit::Credit;
+use std::collections::HashMap;
+use std::sync::Arc;
+use tokio::sync::mpsc;
+use wellspring_domain::admission::claims::DigestMap;
+use wellspring_domain::admission::decision::{IndexEntry, RowRef};
+use wellspring_domain::admission::flush_builder::{FlushBuilder, LogEnds};
+use wellspring_domain::admission::intake::{JudgedBatch, JudgedItem};
+use wellspring_domain::admission::quarantine::QuarantineDraft;
+use wellspring_domain::ids::Hash32;
+use wellspring_domain::time_text::Micros;
+
+/// One open run of a shard.
+pub struct ShardRun {
+    run: RunKey,
+    ends: LogEnds,
+    /// Keys this shard has claimed and not settled yet.
+    in_flight: DigestMap<InFlight>,
+    /// Copies that wait for another shard's claim, by key.
+    parked: HashMap<Hash32, Vec<ParkedCopy>>,
+    next: Option<NextFlush>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum InFlight {
+    /// Asked for in the batch being decided; index into its plan.
+    Asked(u32),
+    /// Written to a flush that is not durable yet.
+    Written(IndexEntry),
+}
+
+struct ParkedCopy {
+    judged: Arc<JudgedBatch>,
+    position: u32,
+    reply: mpsc::Sender<Portion>,
+    credit: Option<Credit>,
+}
+
+struct NextFlush {
+    builder: FlushBuilder,
+    admitted: Vec<(Hash32, IndexEntry)>,
+    portions: Vec<(mpsc::Sender<Portion>, Portion)>,
+    credits: Vec<Credit>,
+}
+
+/// What must be claimed before a batch can be decided.
+#[derive(Default)]
+pub struct Plan {
+    /// Distinct keys, in batch order.
+    pub keys: Vec<Hash32>,
+}
+
+impl ShardRun {
+    /// A run whose journal and partitions end at `ends`.
+    pub fn new(run: RunKey, ends: LogEnds) -> ShardRun {
+        ShardRun {
+            run,
+            ends,
+            in_flight: DigestMap::default(),
+            parked: HashMap::new(),
+            next: None,
+        }
+    }
+
+    /// The keys of a batch that this shard does not hold yet.
+    pub fn plan(&mut self, batch: &ShardBatch) -> Plan {
+        let mut plan = Plan {
+            keys: Vec::with_capacity(batch.items.len()),
+        };
+        for position in &batch.items {
+            let item = &batch.judged.items[*position as usize];
+            if item.quarantine.is_some() {
+                continue;
+            }
+            let asked = InFlight::Asked(plan.keys.len() as u32);
+            self.in_flight.entry(item.dedupe_key).or_insert_with(|| {
+                plan.keys.push(item.dedupe_key);
+                asked
+            });
+        }
+        plan
+    }
+
+    /// Takes a plan back: its claims were not granted.
+    pub fn abandon(&mut self, plan: &Plan) {
+        for key in &plan.keys {
+            self.in_flight.remove(key);
+        }
+    }
+
+    /// Decides every item of the batch; `claims` answers [`Plan::keys`] in order. Returns keys that were
+    /// granted but not used: the caller gives them back.
+    pub fn decide(
+        &mut self,
+        mut batch: ShardBatch,
+        plan: &Plan,
+        claims: &[ClaimAnswer],
+        now: impl FnOnce() -> Micros,
+    ) -> Vec<Hash32> {
+        let next = self.next.take();
+        let mut next = next.unwrap_or_else(|| NextFlush::start(&mut self.ends, now()));
+        let mut answers = Vec::with_capacity(batch.items.len());
+        let mut held_keys: Vec<Hash32> = Vec::new();
+        for position in std::mem::take(&mut batch.items) {
+            let item = &batch.judged.items[position as usize];
+            let outcome = match self.known(item, claims) {
+                _ if held_keys.contains(&item.partition_key) && item.quarantine.is_none() => {
+                    Some(Answer::retry("PRECEDING_ITEM_RETRY"))
+                }
+                Known::Parked => {
+                    held_keys.push(item.partition_key);
+                    self.park(&mut batch, position);
+                    None
+                }
+                Known::Free => Some(self.admit(&mut next, &batch.judged, item)),
+                Known::Quarantine => Some(self.quarantine(&mut next, &batch.judged, item)),
+                Known::Admitted(entry) => Some(self.copy_of(&mut next, &batch.judged, item, entry)),
+            };
+            answers.extend(outcome.map(|answer| (position, answer)));
+        }
+        if !answers.is_empty() {
+            next.portions.push((batch.reply, Portion { answers }));
+        }
+        next.credits.push(batch.credit);
+        self.next = Some(next);
+        self.release_unused(plan, claims)
+    }
+
+    /// A parked claim has ended: `admitted` is the winner's row, `None` when it was released.
+    pub fn claim_ended(
+        &mut self,
+        key: &Hash32,
+        admitted: Option<IndexEntry>,
+        now: impl FnOnce() -> Micros,
+    ) {
+        let Some(copies) = self.parked.remove(key) else {
+            return;
+        };
+        let mut next = self
+            .next
+            .take()
+            .unwrap_or_else(|| NextFlush::start(&mut self.ends, now()));
+        for copy in copies {
+            let item = &copy.judged.items[copy.position as usize];
+            let answer = match admitted {
+                Some(entry) => self.copy_of(&mut next, &copy.judged, item, entry),
+                None => Answer::retry("PUBLISH_IN_FLIGHT_RETRY"),
+            };
+            next.portions.push((
+                copy.reply,
+                Portion {
+                    answers: vec![(copy.position, answer)],
+                },
+            ));
+            next.credits.extend(copy.credit);
+        }
+        self.next = Some(next);
+    }
+
+    /// The flush gathered so far, if anything waits for it.
+    pub fn take_flush(&mut self) -> Option<Box<FlushJob>> {
+        let next = self.next.take()?;
+        Some(Box::new(FlushJob {
+            run: self.run.clone(),
+            flush: next.builder.finish(&mut self.ends),
+            admitted: next.admitted,
+            portions: next.portions,
+            credits: next.credits,
+        }))
+    }
+
+    /// Bytes gathered for the next flush.
+    pub fn gathered_bytes(&self) -> usize {
+        self.next.as_ref().map_or(0, |next| next.builder.bytes())
+    }
+
+    /// True when something waits for the next flush.
+    pub fn has_gathered(&self) -> bool {
+        self.next.is_some()
+    }
+
+    /// These keys are durable and known to the index: they are no longer in flight.
+    pub fn settled(&mut self, admitted: &[(Hash32, IndexEntry)]) {
+        for (key, _) in admitted {
+            self.in_flight.remove(key);
+        }
+    }
+
+    fn known(&self, item: &JudgedItem, claims: &[ClaimAnswer]) -> Known {
+        if item.quarantine.is_some() {
+            return Known::Quarantine;
+        }
+        match self.in_flight.get(&item.dedupe_key) {
+            Some(InFlight::Written(entry)) => Known::Admitted(*entry),
+            Some(InFlight::Asked(asked)) => match claims.get(*asked as usize) {
+                Some(ClaimAnswer::Won) => Known::Free,
+                Some(ClaimAnswer::Known(entry)) => Known::Admitted(*entry),
+                Some(ClaimAnswer::Parked) | None => Known::Parked,
+            },
+            None => Known::Parked,
+        }
+    }
+
+    fn admit(&mut self, next: &mut NextFlush, judged: &JudgedBatch, item: &JudgedItem) -> Answer {
+        let (row, offset) = next.builder.admit(&mut self.ends, judged, item);
+        let entry = IndexEntry {
+            payload_hash: item.payload_hash,
+            row,
+        };
+        self.in_flight
+            .insert(item.dedupe_key, InFlight::Written(entry));
+        next.admitted.push((item.dedupe_key, entry));
+        next.answer(row, Verdict::Admitted { offset })
+    }
+
+    fn copy_of(
+        &mut self,
+        next: &mut NextFlush,
+        judged: &JudgedBatch,
+        item: &JudgedItem,
+        entry: IndexEntry,
+    ) -> Answer {
+        if entry.payload_hash == item.payload_hash {
+            let row = next
+                .builder
+                .duplicate(&mut self.ends, judged, item, entry.row);
+            return next.answer(
+                row,
+                Verdict::Duplicate {
+                    original: entry.row,
+                },
+            );
+        }
+        let draft = QuarantineDraft::payload_mismatch(judged.text(&item.text));
+        let row = next
+            .builder
+            .quarantine(&mut self.ends, judged, item, &draft);
+        next.answer(row, Verdict::Quarantined { code: draft.code })
+    }
+
+    fn quarantine(
+        &mut self,
+        next: &mut NextFlush,
+        judged: &JudgedBatch,
+        item: &JudgedItem,
+    ) -> Answer {
+        let Some(draft) = &item.quarantine else {
+            return Answer::retry("INTERNAL_ERROR");
+        };
+        let row = next.builder.quarantine(&mut self.ends, judged, item, draft);
+        next.answer(row, Verdict::Quarantined { code: draft.code })
+    }
+
+    fn park(&mut self, batch: &mut ShardBatch, position: u32) {
+        let key = batch.judged.items[position as usize].dedupe_key;
+        let copy = ParkedCopy {
+            judged: batch.judged.clone(),
+            position,
+            reply: batch.reply.clone(),
+            credit: batch.credit.split(1, 0),
+        };
+        self.parked.entry(key).or_default().push(copy);
+    }
+
+    /// Keys that turned out to be admitted or parked are not ours; granted keys that were not used are
+    /// returned.
+    fn release_unused(&mut self, plan: &Plan, claims: &[ClaimAnswer]) -> Vec<Hash32> {
+        let mut unused = Vec::new();
+        for (key, claim) in plan.keys.iter().zip(claims) {
+            let asked = matches!(self.in_flight.get(key), Some(InFlight::Asked(_)));
+            if asked {
+                self.in_flight.remove(key);
+            }
+            if asked && *claim == ClaimAnswer::Won {
+                unused.push(*key);
+            }
+        }
+        unused
+    }
+}
+
+enum Known {
+    Quarantine,
+    Free,
+    Admitted(IndexEntry),
+    Parked,
+}
+
+impl NextFlush {
+    fn start(ends: &mut LogEnds, decided_at: Micros) -> NextFlush {
+        NextFlush {
+            builder: ends.start_flush(decided_at),
+            admitted: Vec::new(),
+            portions: Vec::new(),
+            credits: Vec::new(),
+        }
+    }
+
+    fn answer(&self, row: RowRef, verdict: Verdict) -> Answer {
+        Answer {
+            row,
+            decided_at: self.builder.decided_at(),
+            verdict,
+        }
+    }
+}

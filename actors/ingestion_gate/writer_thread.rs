@@ -1,0 +1,130 @@
+//! The writer of one admission shard: its own OS thread, because it waits for disks.
+//!
+//! Durable: a flush is, when its commit returns. Flushes of a run are committed in the order they were
+//! built. The thread ends when its channel closes, when its shard is gone, or after the first failed
+//! commit; whoever starts the next generation waits for [`WriterGone`] first, so that never two writers
+//! of one shard exist.
+
+use super::admission_shard::AdmissionShardMsg;
+use super::messages::{Portion, RunKey};
+use crate::runtime::credit::Credit;
+use ractor::ActorRef;
+use std::collections::HashMap;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use tokio::sync::{mpsc, oneshot};
+use wellspring_domain::admission::decision::{Flush, IndexEntry};
+use wellspring_domain::ids::Hash32;
+use wellspring_domain::ports::{DecisionLog, StoreError};
+
+/// Resolves when the writer thread has ended and dropped its files.
+pub type WriterGone = oneshot::Receiver<()>;
+
+/// A flush with everything that waits for it.
+pub struct FlushJob {
+    /// Run of the flush.
+    pub run: RunKey,
+    /// What to commit.
+    pub flush: Flush,
+    /// Admitted keys, for the index.
+    pub admitted: Vec<(Hash32, IndexEntry)>,
+    /// Answers to give when it is durable.
+    pub portions: Vec<(mpsc::Sender<Portion>, Portion)>,
+    /// Room to give back when it is durable.
+    pub credits: Vec<Credit>,
+}
+
+/// Work for the thread.
+enum Job {
+    Open(RunKey, Box<dyn DecisionLog>),
+    Close(RunKey),
+    Commit(Box<FlushJob>),
+}
+
+/// The shard's side of the thread.
+pub struct Writer {
+    jobs: SyncSender<Job>,
+}
+
+/// The thread ended unexpectedly.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the writer thread has ended")]
+pub struct WriterEnded;
+
+/// Room for control jobs; at most one commit is ever in the channel.
+const JOBS_MAX: usize = 64;
+
+impl Writer {
+    /// Starts the thread. Committed flushes come back to `shard` as [`AdmissionShardMsg::Committed`].
+    pub fn start(
+        shard_number: u16,
+        shard: ActorRef<AdmissionShardMsg>,
+    ) -> std::io::Result<(Writer, WriterGone)> {
+        let (jobs, inbox) = sync_channel(JOBS_MAX);
+        let (ended, gone) = oneshot::channel::<()>();
+        std::thread::Builder::new()
+            .name(format!("shard-{shard_number}-writer"))
+            .spawn(move || {
+                work(&inbox, &shard);
+                drop(ended);
+            })?;
+        Ok((Writer { jobs }, gone))
+    }
+
+    /// Hands over a run's log.
+    pub fn open(&self, run: RunKey, log: Box<dyn DecisionLog>) -> Result<(), WriterEnded> {
+        self.jobs
+            .try_send(Job::Open(run, log))
+            .map_err(|_| WriterEnded)
+    }
+
+    /// Drops a run's log.
+    pub fn close(&self, run: RunKey) -> Result<(), WriterEnded> {
+        self.jobs.try_send(Job::Close(run)).map_err(|_| WriterEnded)
+    }
+
+    /// Starts a commit. The caller has at most one on its way.
+    pub fn commit(&self, job: Box<FlushJob>) -> Result<(), WriterEnded> {
+        self.jobs
+            .try_send(Job::Commit(job))
+            .map_err(|_| WriterEnded)
+    }
+}
+
+fn work(inbox: &Receiver<Job>, shard: &ActorRef<AdmissionShardMsg>) {
+    let mut logs: HashMap<RunKey, Box<dyn DecisionLog>> = HashMap::new();
+    while let Ok(job) = inbox.recv() {
+        match job {
+            Job::Open(run, log) => {
+                logs.insert(run, log);
+            }
+            Job::Close(run) => {
+                logs.remove(&run);
+            }
+            Job::Commit(job) => {
+                let result = commit(&mut logs, &job);
+                let failed = result.is_err();
+                if shard
+                    .cast(AdmissionShardMsg::Committed { job, result })
+                    .is_err()
+                    || failed
+                {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+fn commit(
+    logs: &mut HashMap<RunKey, Box<dyn DecisionLog>>,
+    job: &FlushJob,
+) -> Result<(), StoreError> {
+    match logs.get_mut(&job.run) {
+        Some(log) => log.commit(&job.flush),
+        None => Err(StoreError::Unavailable {
+            operation: "commit",
+            key: job.run.to_string(),
+            cause: "the run is not open in this shard".to_owned(),
+        }),
+    }
+}
