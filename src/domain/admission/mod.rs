@@ -11,4 +11,6 @@ pub mod journal_row;
 pub mod payload_schema;
 pub mod policy;
 pub mod quarantine;
+pub mod receipt;
+pub mod receipt_check;
 pub mod routing;
