@@ -7,78 +7,17 @@
 //!
 //! What stays true: never two generations at once; between two, callers see an empty slot.
 
-use super::credit::Credits;
 use super::failure::{STAGE_COMPLETE, StageFailure};
-use super::heartbeat::Heartbeat;
 use super::pipeline::{PipelineEnd, PipelineSpec};
 use super::restart_policy::FailureWindow;
 use super::slot::Slot;
+use super::stage::{Generation, GenerationStart, Stage};
 use super::tree::{NodeState, TreeNode};
-use ractor::{Actor, ActorCell, ActorId, ActorProcessingErr, ActorRef, SupervisionEvent};
+use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, SupervisionEvent};
 use std::marker::PhantomData;
-use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
-
-/// What a factory gets to start one generation.
-pub struct GenerationStart {
-    /// Spawn every stage linked to this.
-    pub supervisor: ActorCell,
-    /// Counted from 1.
-    pub number: u64,
-    /// The pipeline's place in the live tree.
-    pub node: TreeNode,
-}
-
-/// One running generation.
-pub struct Generation<E> {
-    /// What callers use; published in the slot.
-    pub entry: E,
-    /// The stages, source first: the order of an orderly stop.
-    pub stages: Vec<Stage>,
-}
-
-/// One stage as its supervisor sees it.
-pub struct Stage {
-    name: String,
-    cell: ActorCell,
-    heartbeat: Option<Heartbeat>,
-    credits: Option<Credits>,
-    queue_depth: Option<Arc<AtomicU64>>,
-}
-
-impl Stage {
-    /// A stage under its name in the live tree.
-    pub fn new(name: impl Into<String>, cell: ActorCell) -> Self {
-        Stage {
-            name: name.into(),
-            cell,
-            heartbeat: None,
-            credits: None,
-            queue_depth: None,
-        }
-    }
-
-    /// Supervises its heartbeat.
-    pub fn with_heartbeat(mut self, heartbeat: Heartbeat) -> Self {
-        self.heartbeat = Some(heartbeat);
-        self
-    }
-
-    /// Shows the room in front of it in the live tree.
-    pub fn with_credits(mut self, credits: Credits) -> Self {
-        self.credits = Some(credits);
-        self
-    }
-
-    /// Shows how many messages wait in the live tree.
-    pub fn with_queue_depth(mut self, depth: Arc<AtomicU64>) -> Self {
-        self.queue_depth = Some(depth);
-        self
-    }
-}
 
 /// The supervisor actor of one pipeline. Others use [`super::PipelineHandle`].
 pub(super) struct PipelineSupervisor<E> {

@@ -7,6 +7,7 @@ pub mod heartbeat;
 pub mod pipeline;
 pub mod restart_policy;
 pub mod slot;
+pub mod stage;
 pub mod stage_metrics;
 pub mod tree;
 
@@ -15,11 +16,11 @@ mod generation_tests;
 
 pub use credit::{Credit, CreditGauges, CreditLimits, Credits};
 pub use failure::{FailureKind, STAGE_COMPLETE, StageFailure};
-pub use generation::{Generation, GenerationStart, Stage};
 pub use heartbeat::Heartbeat;
 pub use pipeline::{PipelineEnd, PipelineHandle, PipelineSpec, spawn_pipeline};
 pub use restart_policy::{Jitter, RestartPolicy, no_jitter, seeded_jitter};
 pub use slot::{Slot, SlotReader};
+pub use stage::{Generation, GenerationStart, Stage};
 pub use stage_metrics::StageMetrics;
 pub use tree::{NodeState, NodeView, TreeHandle, TreeNode, TreeSnapshot};
 

@@ -2,9 +2,10 @@
 
 use super::BoxFuture;
 use super::failure::StageFailure;
-use super::generation::{Generation, GenerationStart, PipelineSupervisor};
+use super::generation::PipelineSupervisor;
 use super::restart_policy::{Jitter, RestartPolicy};
 use super::slot::{Slot, SlotReader};
+use super::stage::{Generation, GenerationStart};
 use super::tree::TreeNode;
 use ractor::{Actor, ActorCell};
 use std::time::Duration;
