@@ -11,7 +11,7 @@ use super::failure::{STAGE_COMPLETE, StageFailure};
 use super::pipeline::{PipelineEnd, PipelineSpec};
 use super::restart_policy::FailureWindow;
 use super::slot::Slot;
-use super::stage::{Generation, GenerationStart, Stage};
+pub use super::stage::{Generation, GenerationStart, Stage};
 use super::tree::{NodeState, TreeNode};
 use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, SupervisionEvent};
 use std::marker::PhantomData;
