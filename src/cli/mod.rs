@@ -9,6 +9,7 @@ pub mod doctor;
 pub mod failure;
 pub mod ops_client;
 pub mod oracle;
+pub mod oracle_sort;
 pub mod output;
 pub mod progress;
 pub mod ps;

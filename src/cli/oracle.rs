@@ -36,10 +36,12 @@ enum OracleCommand {
     Pack(PackArgs),
     /// Check a world, or the facts of a run, before anything reads it.
     Check(CheckArgs),
+    /// Build the time-sorted view of outputs that a stream reads.
+    Sort(super::oracle_sort::SortArgs),
 }
 
 #[derive(Debug, clap::Args)]
-struct WorldArgs {
+pub(super) struct WorldArgs {
     /// The world's engine run root [default: the profile's oracle_engine_run_root].
     #[arg(long, value_name = "ROOT")]
     engine_run_root: Option<String>,
@@ -97,6 +99,7 @@ pub fn run(args: OracleArgs, ctx: &CliContext) -> anyhow::Result<Outcome> {
     match args.command {
         OracleCommand::Pack(args) => pack(args, ctx),
         OracleCommand::Check(args) => check(args, ctx),
+        OracleCommand::Sort(args) => super::oracle_sort::run(args, ctx),
     }
 }
 
@@ -253,7 +256,7 @@ fn print_report(report: &CheckReport, ctx: &CliContext) -> anyhow::Result<()> {
 }
 
 /// The engine run root of the flag, else of the profile, as it lies on this machine.
-fn engine_run_root(args: &WorldArgs, settings: &Settings) -> Result<String, Failure> {
+pub(super) fn engine_run_root(args: &WorldArgs, settings: &Settings) -> Result<String, Failure> {
     let wiring = &settings.wiring;
     let given = args
         .engine_run_root
@@ -268,16 +271,16 @@ fn engine_run_root(args: &WorldArgs, settings: &Settings) -> Result<String, Fail
     }
 }
 
-fn scenario_id(args: &WorldArgs, settings: &Settings) -> Option<String> {
+pub(super) fn scenario_id(args: &WorldArgs, settings: &Settings) -> Option<String> {
     let given = args.scenario_id.clone();
     given.or_else(|| settings.wiring.oracle_scenario_id.clone())
 }
 
-fn contract_files(settings: &Settings) -> Result<ContractFiles, Failure> {
+pub(super) fn contract_files(settings: &Settings) -> Result<ContractFiles, Failure> {
     ContractFiles::load(settings).map_err(|error| Failure::of(error.code().to_owned(), error))
 }
 
-fn open(root: &str) -> Result<Arc<dyn ObjectStore>, Failure> {
+pub(super) fn open(root: &str) -> Result<Arc<dyn ObjectStore>, Failure> {
     object_store::open(root).map_err(|error| Failure::of(error.code(), error))
 }
 

@@ -226,3 +226,67 @@ fn a_world_with_more_parts_than_flows_is_complete() {
     let events = rows_of(&summary, layout::Output::EventsWithFraud);
     assert_eq!(ints(&events, "event_seq"), [0, 1]);
 }
+
+#[test]
+fn all_ten_gates_pass_and_a_touched_bundle_does_not() {
+    use crate::object_store::local_files::LocalFiles;
+    use crate::world_files::contract_files::ContractFiles;
+    use crate::world_files::gate_verification::verify_gates;
+    use wellspring_domain::world::catalogue::WorldTokens;
+
+    let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/platform/oracle");
+    let catalogue = fs::read(config.join("outputs_catalogue_v0.yaml")).unwrap();
+    let gate_map = fs::read(config.join("gate_map_v0.yaml")).unwrap();
+    let contract = ContractFiles::parse(&catalogue, &gate_map).unwrap();
+    let (_dir, summary) = world(200, 1);
+    let root = summary.engine_run_root.to_str().unwrap();
+    let tokens = WorldTokens {
+        manifest_fingerprint: Some(summary.manifest_fingerprint.clone()),
+        ..WorldTokens::default()
+    };
+    let gates: Vec<_> = contract.gate_map.gates().iter().collect();
+    let store = LocalFiles::new(root);
+    let passed = || {
+        let outcomes = verify_gates(&store, root, &gates, &tokens);
+        outcomes
+            .into_iter()
+            .map(|outcome| outcome.unwrap().is_pass())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(passed(), [true; 10]);
+    for gate in &gates {
+        let bundle = summary
+            .engine_run_root
+            .join(gate.paths(&tokens).unwrap().bundle_root);
+        fs::write(bundle.join("validation_report.json"), b"{}").unwrap();
+    }
+    let still_passing = passed().into_iter().filter(|passed| *passed).count();
+    // One gate hashes the digests its index lists, so it cannot see a touched member.
+    assert_eq!(still_passing, 1);
+}
+
+#[test]
+fn the_parts_lie_where_the_shipped_catalogue_looks_for_them() {
+    use crate::world_files::contract_files::ContractFiles;
+    use crate::world_files::stream_sort::{SortRequest, source_columns};
+    use wellspring_domain::world::world_key::RunReceipt;
+
+    let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/platform/oracle");
+    let catalogue = fs::read(config.join("outputs_catalogue_v0.yaml")).unwrap();
+    let gate_map = fs::read(config.join("gate_map_v0.yaml")).unwrap();
+    let catalogue = ContractFiles::parse(&catalogue, &gate_map)
+        .unwrap()
+        .catalogue;
+    let (_dir, summary) = world(200, 2);
+    let root = summary.engine_run_root.to_str().unwrap();
+    let receipt = fs::read(summary.engine_run_root.join("run_receipt.json")).unwrap();
+    let receipt = RunReceipt::parse(&receipt).unwrap();
+    for output in &summary.outputs {
+        let entry = catalogue.output(output.output_id).unwrap();
+        let request = SortRequest::for_output(root, &receipt, "baseline_v1", entry).unwrap();
+        let columns = source_columns(&request).unwrap();
+        for key in &entry.primary_key {
+            assert!(columns.contains(key), "{} has no {key}", output.output_id);
+        }
+    }
+}

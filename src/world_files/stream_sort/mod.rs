@@ -29,14 +29,16 @@ use std::time::Duration;
 use serde_json::Value;
 use wellspring_domain::ids;
 use wellspring_domain::ports::Clock;
+use wellspring_domain::world::catalogue::{CatalogueError, OutputEntry};
 use wellspring_domain::world::locator::join_root;
 use wellspring_domain::world::stream_view::{
     self, GRANULARITY_FLAT, SortDecision, SortIdentity, SortKeyOverrides, SortReceipt, SortStats,
     StreamViewManifest,
 };
-use wellspring_domain::world::world_key::WorldKey;
+use wellspring_domain::world::world_key::{RunReceipt, WorldKey};
 
 use super::evidence_digest::matched_files;
+use super::parquet_reader::PartReader;
 use super::staging::{StagingDir, StagingError};
 use crate::object_store::local_files::LocalFiles;
 use keys::KeyPlan;
@@ -109,6 +111,24 @@ impl SortRequest {
         }
     }
 
+    /// The request for one output of the catalogue, with the contract's defaults.
+    pub fn for_output(
+        engine_run_root: &str,
+        receipt: &RunReceipt,
+        scenario_id: &str,
+        entry: &OutputEntry,
+    ) -> Result<Self, CatalogueError> {
+        let pattern = entry.render_path(&receipt.tokens(scenario_id))?;
+        let (run_id, world_key) = (&receipt.run_id, receipt.world_key(scenario_id));
+        Ok(Self::new(
+            engine_run_root,
+            run_id,
+            world_key,
+            &entry.output_id,
+            pattern,
+        ))
+    }
+
     /// Folder of the view (contract 3.7).
     pub fn view_dir(&self) -> String {
         let base = match &self.stream_view_base {
@@ -133,6 +153,19 @@ pub struct SortOutcome {
     pub receipt: Value,
     /// False when the same view was there before and nothing was written.
     pub built: bool,
+}
+
+/// Names of the columns of an output's parts, from the footer of the first one.
+pub fn source_columns(request: &SortRequest) -> Result<Vec<String>, SortError> {
+    let paths = source_paths(request)?;
+    let first = Path::new(&paths[0]);
+    let part = PartReader::open(first, 1, 0)?;
+    Ok(part
+        .schema()
+        .fields()
+        .iter()
+        .map(|field| field.name().clone())
+        .collect())
 }
 
 /// Sorts one output, or finds that its view is there. `on_rows` is told how many source rows are new.
