@@ -1,5 +1,6 @@
 //! Embedded state: admission index, receipts, checkpoints, authority.
 
 pub mod authority;
+pub mod checkpoints;
 pub mod index;
 pub mod journal_source;
