@@ -70,6 +70,8 @@ impl BusReader {
 
     /// Offset behind the last record that may be read.
     pub fn end(&mut self) -> Result<u64, StoreError> {
+        // The topic may have been created since.
+        self.ours = self.ours || TopicDescription::read(&self.run, &self.topic)?.is_some();
         if self.ours && self.bound == ReadBound::Head {
             let head = layout::head_path(&self.run, &self.topic, self.partition);
             if let Some(next_offset) = read_head(Path::new(&head))? {

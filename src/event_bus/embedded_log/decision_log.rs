@@ -106,11 +106,3 @@ impl DecisionLog for EmbeddedDecisionLog {
         written
     }
 }
-
-#[cfg(test)]
-impl EmbeddedDecisionLog {
-    /// Ends as a crash would: no head, no mark.
-    pub fn crash(mut self) {
-        self.publisher.abandon();
-    }
-}

@@ -41,6 +41,8 @@ mod segment_walk;
 mod sparse_index;
 mod sync_pool;
 mod synced_mark;
+#[cfg(test)]
+mod tests;
 
 pub use bus_reader::{BusReader, BusRecord, BusStream, ReadBound, bus_partitions};
 pub use frame_decode::{Frame, PartitionEntry, RowView};

@@ -121,14 +121,6 @@ impl Publisher {
     pub fn ends(&self) -> Vec<ConfirmedEnd> {
         lock(&self.desk.notes).ends.confirmed().collect()
     }
-
-    /// Ends the thread as a crash would: nothing more is published.
-    #[cfg(test)]
-    pub fn abandon(&mut self) {
-        let mut notes = lock(&self.desk.notes);
-        notes.heads.clear();
-        notes.unmarked_bytes = 0;
-    }
 }
 
 impl Drop for Publisher {

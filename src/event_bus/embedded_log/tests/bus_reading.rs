@@ -1,0 +1,105 @@
+//! Reading the bus by offset: our own folders and those of other programs.
+
+use super::fixture::{Feeder, Plan, TOPICS, TestRun};
+use crate::event_bus::embedded_log::{BusReader, ReadBound, bus_partitions, layout};
+use std::fs;
+use std::path::Path;
+use wellspring_domain::ports::StoreError;
+
+fn filled(flushes: usize, events: usize) -> TestRun {
+    let run = TestRun::new();
+    let mut open = run.open(1);
+    let mut feeder = Feeder::new(&run, &open, 0);
+    for _ in 0..flushes {
+        open.shards[0]
+            .log
+            .commit(&feeder.flush(&Plan::admit(events)))
+            .unwrap();
+    }
+    drop(open);
+    run
+}
+
+#[test]
+fn any_offset_is_found_and_reading_ends_at_the_head() {
+    let run = filled(40, 50);
+    let mut reader = BusReader::open(&run.paths(), TOPICS[0], 0, ReadBound::Head).unwrap();
+    assert_eq!(reader.end().unwrap(), 2000);
+    let all = reader.read(0, usize::MAX).unwrap();
+    assert_eq!(all.len(), 2000);
+    for offset in [0, 1, 49, 50, 51, 999, 1234, 1998, 1999] {
+        let read = reader.read(offset as u64, 3).unwrap();
+        assert_eq!(read, all[offset..(offset + 3).min(2000)]);
+    }
+    assert!(reader.read(2000, 3).unwrap().is_empty());
+    let head = layout::head_path(&run.paths(), TOPICS[0], 0);
+    assert_eq!(fs::read(&head).unwrap(), b"{\"next_offset\":2000}");
+    fs::write(&head, b"{\"next_offset\":7}").unwrap();
+    assert_eq!(reader.read(5, 10).unwrap().len(), 2);
+    let mut reader = BusReader::open(&run.paths(), TOPICS[0], 0, ReadBound::Journal).unwrap();
+    assert_eq!(reader.read(1990, 100).unwrap().len(), 10);
+}
+
+#[test]
+fn a_reader_sees_new_commits_while_the_gate_writes() {
+    let run = TestRun::new();
+    let mut open = run.open(1);
+    let mut feeder = Feeder::new(&run, &open, 0);
+    let mut reader = BusReader::open(&run.paths(), TOPICS[0], 0, ReadBound::Journal).unwrap();
+    for number in 1..=3u64 {
+        open.shards[0]
+            .log
+            .commit(&feeder.flush(&Plan::admit(4)))
+            .unwrap();
+        assert_eq!(reader.end().unwrap(), 4 * number);
+        assert_eq!(reader.read(4 * number - 1, 9).unwrap().len(), 1);
+    }
+    drop(open);
+    let mut reader = BusReader::open(&run.paths(), TOPICS[0], 0, ReadBound::Head).unwrap();
+    assert_eq!(
+        reader.end().unwrap(),
+        12,
+        "a clean close publishes the head"
+    );
+}
+
+#[test]
+fn a_folder_of_another_program_is_read_line_by_line() {
+    let run = TestRun::new();
+    let path = run.partition("other.topic", 0);
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(&path, b"{\"a\":0}\n\n{\"a\":2}\n  \n{\"a\":4}\n{\"torn").unwrap();
+    let head = layout::head_path(&run.paths(), "other.topic", 0);
+    fs::write(head, b"{\"next_offset\":99}").unwrap();
+    let mut reader = BusReader::open(&run.paths(), "other.topic", 0, ReadBound::Head).unwrap();
+    assert_eq!(reader.end().unwrap(), 5, "the head is only a hint");
+    let read = reader.read(0, 10).unwrap();
+    let offsets: Vec<u64> = read.iter().map(|record| record.offset).collect();
+    assert_eq!(offsets, [0, 2, 4], "blank lines are skipped but counted");
+    assert_eq!(reader.read(3, 10).unwrap()[0].line, b"{\"a\":4}");
+    let wanted = [("other.topic".to_owned(), 0)];
+    assert_eq!(bus_partitions(&run.paths()).unwrap(), wanted);
+}
+
+#[test]
+fn a_head_without_its_log_restarts_at_zero() {
+    let run = TestRun::new();
+    let head = layout::head_path(&run.paths(), "other.topic", 0);
+    fs::create_dir_all(Path::new(&head).parent().unwrap()).unwrap();
+    fs::write(head, b"{\"next_offset\":99}").unwrap();
+    let mut reader = BusReader::open(&run.paths(), "other.topic", 0, ReadBound::Head).unwrap();
+    assert_eq!(reader.end().unwrap(), 0);
+    assert!(reader.read(0, 10).unwrap().is_empty());
+}
+
+#[test]
+fn lines_missing_below_the_head_are_an_error_not_an_end() {
+    let run = filled(1, 3);
+    let path = run.partition(TOPICS[0], 0);
+    let bytes = fs::read(&path).unwrap();
+    fs::write(&path, &bytes[..bytes.len() - 2]).unwrap();
+    let mut reader = BusReader::open(&run.paths(), TOPICS[0], 0, ReadBound::Head).unwrap();
+    let read: Vec<_> = reader.stream(0).unwrap().collect();
+    assert_eq!(read.len(), 3);
+    assert!(matches!(read[2], Err(StoreError::Damaged { .. })));
+}
