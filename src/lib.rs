@@ -15,6 +15,7 @@ pub mod governance_store;
 pub mod http;
 pub mod http_client;
 pub mod object_store;
+pub mod scenario_runner;
 pub mod session_ledger;
 pub mod settings;
 pub mod state_store;

@@ -1,0 +1,184 @@
+//! What a Scenario Runner is made of: policy, wiring, contract files, run, and ports.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use wellspring_domain::ports::{
+    Clock, ControlBus, Leases, ObjectStore, RunEquivalence, StoreError,
+};
+use wellspring_domain::provenance::Provenance;
+use wellspring_domain::run_paths::{PlatformRunId, RunPaths};
+use wellspring_domain::scenario::settings::{ScenarioPolicy, ScenarioWiring};
+
+use crate::clock::SystemClock;
+use crate::control_bus::FileControlBus;
+use crate::object_store::LocalFiles;
+use crate::state_store::embedded::authority::AuthorityStore;
+use crate::world_files::contract_files::ContractFiles;
+
+/// Opens an engine run root as a store; `None` when there is no such root.
+pub type WorldOpener =
+    Arc<dyn Fn(&str) -> Result<Option<Arc<dyn ObjectStore>>, StoreError> + Send + Sync>;
+
+/// Where a Scenario Runner keeps things and whom it talks to.
+#[derive(Clone)]
+pub struct ScenarioPorts {
+    /// The runs root: ledger, instance proofs, session.
+    pub store: Arc<dyn ObjectStore>,
+    /// Takes READY.
+    pub control_bus: Arc<dyn ControlBus>,
+    /// Who may work on a run.
+    pub leases: Arc<dyn Leases>,
+    /// Which run a key stands for.
+    pub equivalence: Arc<dyn RunEquivalence>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Engine run roots.
+    pub worlds: WorldOpener,
+}
+
+/// Everything a Scenario Runner needs.
+#[derive(Clone)]
+pub struct ScenarioRunnerConfig {
+    /// Decides outcomes.
+    pub policy: ScenarioPolicy,
+    /// Says where things lie and who may ask.
+    pub wiring: ScenarioWiring,
+    /// How worlds are read.
+    pub contract_files: Arc<ContractFiles>,
+    /// The platform run.
+    pub run_paths: RunPaths,
+    /// Stamped into facts views and READY.
+    pub provenance: Provenance,
+    /// Store, bus, leases, clock.
+    pub ports: ScenarioPorts,
+}
+
+/// Why the authority store cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum AuthorityError {
+    /// The embedded substrate knows `sqlite:///` only.
+    #[error("authority_store_dsn names no store this substrate has: {scheme}")]
+    Unsupported {
+        /// The scheme, without anything that could be a secret.
+        scheme: String,
+    },
+    /// The wiring asks for a managed acceptance mode.
+    #[error("acceptance_mode {mode} needs a managed substrate")]
+    ManagedMode {
+        /// The mode.
+        mode: String,
+    },
+    /// The database cannot be opened.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl AuthorityError {
+    /// The stable reason code.
+    pub fn code(&self) -> &'static str {
+        match self {
+            AuthorityError::Unsupported { .. } => "AUTHORITY_STORE_UNSUPPORTED",
+            AuthorityError::ManagedMode { .. } => "SR_SETTLEMENT_LOCK_FAIL_CLOSED",
+            AuthorityError::Store(error) => error.code(),
+        }
+    }
+}
+
+/// What the embedded substrate is told by its caller.
+pub struct EmbeddedSetup {
+    /// The folder that holds all runs.
+    pub runs_root: String,
+    /// The platform run.
+    pub platform_run_id: PlatformRunId,
+    /// Decides outcomes.
+    pub policy: ScenarioPolicy,
+    /// Says where things lie and who may ask.
+    pub wiring: ScenarioWiring,
+    /// How worlds are read.
+    pub contract_files: Arc<ContractFiles>,
+    /// Stamped into facts views and READY.
+    pub provenance: Provenance,
+}
+
+impl ScenarioRunnerConfig {
+    /// A Scenario Runner on folders and SQLite.
+    pub fn embedded(setup: EmbeddedSetup) -> Result<ScenarioRunnerConfig, AuthorityError> {
+        if setup.wiring.acceptance_mode == "dev_min_managed" {
+            let mode = setup.wiring.acceptance_mode;
+            return Err(AuthorityError::ManagedMode { mode });
+        }
+        let run_paths = RunPaths::new(&setup.runs_root, &setup.platform_run_id);
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+        let database = authority_path(setup.wiring.authority_store_dsn.as_deref(), &run_paths)?;
+        let authority = Arc::new(AuthorityStore::open(database, clock.clone())?);
+        let ports = ScenarioPorts {
+            store: Arc::new(LocalFiles::new(&setup.runs_root)),
+            control_bus: Arc::new(FileControlBus::new(run_paths.control_bus())),
+            leases: authority.clone(),
+            equivalence: authority,
+            clock,
+            worlds: Arc::new(open_local_world),
+        };
+        Ok(ScenarioRunnerConfig {
+            policy: setup.policy,
+            wiring: setup.wiring,
+            contract_files: setup.contract_files,
+            run_paths,
+            provenance: setup.provenance,
+            ports,
+        })
+    }
+}
+
+/// Where the authority database lies: the DSN's path, else below the run (contract 5.2, 5.3).
+fn authority_path(dsn: Option<&str>, run_paths: &RunPaths) -> Result<String, AuthorityError> {
+    let Some(dsn) = dsn.map(str::trim).filter(|dsn| !dsn.is_empty()) else {
+        return Ok(format!("{}/index/sr_authority.db", run_paths.sr()));
+    };
+    match dsn.strip_prefix("sqlite:///") {
+        Some(path) => Ok(path.to_owned()),
+        None => {
+            let scheme = dsn
+                .split_once("://")
+                .map_or("no scheme", |(scheme, _)| scheme);
+            Err(AuthorityError::Unsupported {
+                scheme: scheme.to_owned(),
+            })
+        }
+    }
+}
+
+/// Opens a folder as an engine run root.
+pub fn open_local_world(root: &str) -> Result<Option<Arc<dyn ObjectStore>>, StoreError> {
+    if root.contains("://") {
+        return Err(StoreError::Unavailable {
+            operation: "open",
+            key: root.to_owned(),
+            cause: "this substrate reads folders only".to_owned(),
+        });
+    }
+    match Path::new(root).is_dir() {
+        true => Ok(Some(Arc::new(LocalFiles::new(root)))),
+        false => Ok(None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_authority_database_lies_below_the_run_unless_a_dsn_says_otherwise() {
+        let run = PlatformRunId::parse("platform_20260101T000000Z").unwrap();
+        let paths = RunPaths::new("runs", &run);
+        let path = |dsn: Option<&str>| authority_path(dsn, &paths);
+        let below = "runs/fraud-platform/platform_20260101T000000Z/sr/index/sr_authority.db";
+        assert_eq!(path(None).unwrap(), below);
+        assert_eq!(path(Some(" ")).unwrap(), below);
+        assert_eq!(path(Some("sqlite:////tmp/a.db")).unwrap(), "/tmp/a.db");
+        let refused = path(Some("postgresql://u:secret@host/db")).unwrap_err();
+        assert_eq!(refused.code(), "AUTHORITY_STORE_UNSUPPORTED");
+        assert!(!refused.to_string().contains("secret"));
+    }
+}
