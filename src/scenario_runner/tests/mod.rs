@@ -1,1 +1,8 @@
+//! The Scenario Runner on a tiny world of its own, with a clock by hand and faults by number.
 
+mod crash;
+mod engine;
+mod fixture_world;
+mod reemit;
+mod submit;
+mod support;
