@@ -6,6 +6,7 @@
 //! with the same bytes (W19).
 
 use serde_json::{Map, Value, json};
+use wellspring_actors::telemetry::narrate;
 use wellspring_domain::canonical_json::to_sj;
 use wellspring_domain::ids;
 use wellspring_domain::ports::{Clock, ControlBus, PutOutcome};
@@ -26,7 +27,6 @@ use wellspring_domain::scenario::state_machine::RunState;
 
 use super::error::RunError;
 use super::ledger::RunLedger;
-use super::observation::narrate;
 
 /// Characters kept of a publish error (contract 5.4).
 const ERROR_CHARS_MAX: usize = 512;
@@ -261,10 +261,13 @@ impl ReadyCommit<'_> {
                     RecordKind::ReadyPublished,
                     details(json!({"message_id": message_id})),
                 )?;
-                narrate(&format!(
-                    "SR READY published run_id={} bundle_hash={} message_id={message_id}",
-                    signal.run_id, signal.bundle_hash
-                ));
+                narrate(
+                    "scenario_runner",
+                    &format!(
+                        "SR READY published run_id={} bundle_hash={} message_id={message_id}",
+                        signal.run_id, signal.bundle_hash
+                    ),
+                );
                 Ok(match outcome {
                     PutOutcome::Created => Publication::Published,
                     PutOutcome::AlreadyExists => Publication::Known,

@@ -6,11 +6,14 @@
 
 mod commit;
 mod config;
+mod endings;
 mod engine_invocation;
 mod error;
 mod evidence;
 mod ledger;
 mod observation;
+mod planning;
+mod proving;
 mod reemit;
 mod runner;
 

@@ -92,8 +92,3 @@ impl Observation<'_> {
         }
     }
 }
-
-/// One sentence for the narrative log.
-pub fn narrate(sentence: &str) {
-    tracing::info!(target: "wellspring::narrative", "{sentence}");
-}

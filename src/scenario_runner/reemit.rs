@@ -1,7 +1,7 @@
 //! Says READY or a terminal state again (contract 5.10).
 
-use wellspring_actors::telemetry::SessionEvents;
 use serde_json::json;
+use wellspring_actors::telemetry::SessionEvents;
 use wellspring_domain::ids;
 use wellspring_domain::ports::PutOutcome;
 use wellspring_domain::run_paths::PlatformRunId;

@@ -4,5 +4,6 @@ mod crash;
 mod engine;
 mod fixture_world;
 mod reemit;
+mod refusals;
 mod submit;
 mod support;
