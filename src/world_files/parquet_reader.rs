@@ -163,3 +163,102 @@ pub(crate) fn decode_error(path: &Path, error: &dyn std::fmt::Display) -> PartEr
         reason: error.to_string(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use arrow::array::{ArrayRef, AsArray, DictionaryArray, Int64Array, StringViewArray};
+    use arrow::datatypes::{DataType, Int32Type, Int64Type};
+    use parquet::arrow::ArrowWriter;
+    use parquet::file::properties::WriterProperties;
+
+    const ROWS: i64 = 2_500;
+
+    /// Three row groups of up to 1000 rows with pages of 100.
+    fn part(dir: &Path, offset_index: bool) -> PathBuf {
+        let path = dir.join("part.parquet");
+        let words: DictionaryArray<Int32Type> = (0..ROWS).map(|_| "word").collect();
+        let texts = StringViewArray::from_iter_values((0..ROWS).map(|n| format!("text {n}")));
+        let columns: [(&str, ArrayRef); 3] = [
+            ("n", Arc::new(Int64Array::from_iter_values(0..ROWS))),
+            ("word", Arc::new(words)),
+            ("text", Arc::new(texts)),
+        ];
+        let rows = RecordBatch::try_from_iter(columns).unwrap();
+        let properties = WriterProperties::builder()
+            .set_max_row_group_row_count(Some(1_000))
+            .set_data_page_row_count_limit(100)
+            .set_write_batch_size(100)
+            .set_offset_index_disabled(!offset_index)
+            .build();
+        let file = File::create(&path).unwrap();
+        let mut writer = ArrowWriter::try_new(file, rows.schema(), Some(properties)).unwrap();
+        writer.write(&rows).unwrap();
+        writer.close().unwrap();
+        path
+    }
+
+    fn numbers_from(path: &Path, start_row: u64) -> Vec<i64> {
+        let batches = PartReader::open(path, 300, start_row).unwrap();
+        let numbers = batches.flat_map(|batch| {
+            let batch = batch.unwrap();
+            let numbers = batch
+                .rows
+                .column(0)
+                .as_primitive::<Int64Type>()
+                .values()
+                .to_vec();
+            assert_eq!(
+                numbers.first().copied(),
+                i64::try_from(batch.first_row).ok()
+            );
+            numbers
+        });
+        numbers.collect()
+    }
+
+    #[test]
+    fn reading_starts_at_any_row_with_and_without_a_page_index() {
+        let dir = tempfile::tempdir().unwrap();
+        for offset_index in [true, false] {
+            let path = part(dir.path(), offset_index);
+            for start in [0, 1, 99, 100, 999, 1_000, 1_001, 2_345, 2_499] {
+                let expected: Vec<i64> = (start..ROWS).collect();
+                assert_eq!(
+                    numbers_from(&path, start.unsigned_abs()),
+                    expected,
+                    "from {start}"
+                );
+            }
+            assert!(numbers_from(&path, 2_500).is_empty());
+            assert!(numbers_from(&path, 1 << 40).is_empty());
+        }
+        assert_eq!(row_count(&dir.path().join("part.parquet")).unwrap(), 2_500);
+    }
+
+    #[test]
+    fn text_is_always_plain_utf8_whatever_the_writer_used() {
+        let dir = tempfile::tempdir().unwrap();
+        let part = PartReader::open(&part(dir.path(), true), 10, 0).unwrap();
+        for column in ["word", "text"] {
+            let field = part.schema().field_with_name(column).unwrap();
+            assert_eq!(field.data_type(), &DataType::Utf8);
+        }
+    }
+
+    #[test]
+    fn an_absent_and_a_broken_part_have_their_own_codes() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("part.parquet");
+        let code = || {
+            PartReader::open(&path, 10, 0)
+                .map(|_| ())
+                .map_err(|error| error.code())
+        };
+        assert_eq!(code(), Err("PART_UNREADABLE"));
+        std::fs::write(&path, b"PAR1 but not really PAR1").unwrap();
+        assert_eq!(code(), Err("PART_INVALID"));
+    }
+}

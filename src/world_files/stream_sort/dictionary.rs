@@ -9,8 +9,8 @@ use arrow::array::{
 use arrow::datatypes::{Int32Type, Int64Type, UInt64Type};
 use arrow::error::ArrowError;
 
+use super::roles::Constant;
 use super::row_hash::hash_bytes;
-use super::source::Constant;
 
 /// All texts a coded column has, numbered as they came.
 #[derive(Debug, Default)]

@@ -14,7 +14,8 @@ use wellspring_domain::time_text::Micros;
 
 use super::error::SortError;
 use super::keys::KeyPlan;
-use super::source::{Role, Source};
+use super::roles::Role;
+use super::source::Source;
 
 const ROWS_PER_GROUP: usize = 131_072;
 const CREATED_BY: &str = "wellspring stream sort";
