@@ -3,7 +3,7 @@
 use super::recovery::{index_folder, open_shards};
 use super::shard::IndexShard;
 use super::{digest, open};
-use crate::state_store::embedded::journal_source::{JournalSource, Rows};
+use crate::state_store::embedded::journal_source::{JournalSource, RowSpan, VisitRow};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::fs;
@@ -63,8 +63,15 @@ impl JournalSource for KeyJournal {
             },
         ))
     }
-    fn rows_from(&self, _from: RowRef) -> Result<Rows<'_>, StoreError> {
-        Ok(Box::new(std::iter::empty()))
+    fn segments(&self, _shard: u16) -> Result<Vec<u32>, StoreError> {
+        Ok(Vec::new())
+    }
+    fn visit_rows(
+        &self,
+        _span: &RowSpan<'_>,
+        _visit: &mut VisitRow<'_>,
+    ) -> Result<Option<RowRef>, StoreError> {
+        Ok(None)
     }
     fn row(&self, _at: RowRef) -> Result<Option<JournalRow>, StoreError> {
         Ok(None)
