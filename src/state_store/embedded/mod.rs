@@ -4,3 +4,6 @@ pub mod authority;
 pub mod checkpoints;
 pub mod index;
 pub mod journal_source;
+pub mod receipts;
+#[cfg(test)]
+pub(crate) mod test_run;
