@@ -1,8 +1,10 @@
 # Every operator verb, thin over the program. Values come from the environment or from
 # .env.platform.local (ignored by git); `make help` lists the verbs.
 
--include .env.platform.local
-export
+ifneq (,$(wildcard .env.platform.local))
+include .env.platform.local
+export $(shell sed -n 's/^\([A-Za-z_][A-Za-z0-9_]*\) *=.*/\1/p' .env.platform.local)
+endif
 
 .DEFAULT_GOAL := help
 SHELL := bash
@@ -60,7 +62,7 @@ bench: ## Benchmarks of the data path
 platform-run-new: ## Create a platform run and make it active
 	$(W) run new
 platform-bus-clean: ## Remove the control bus messages of the active run
-	rm -rf "$(RUNS_ROOT)/fraud-platform/$$(cat $(RUNS_ROOT)/fraud-platform/ACTIVE_RUN_ID)/control_bus"
+	run=$$(cat $(RUNS_ROOT)/fraud-platform/ACTIVE_RUN_ID) && rm -rf $(RUNS_ROOT)/fraud-platform/$$run/control_bus
 platform-smoke: ## New run, scenario to READY, a few events through the gate
 	$(MAKE) platform-run-new platform-bus-clean
 	$(MAKE) platform-sr-run-reuse SR_RUN_EQUIVALENCE_KEY=smoke_$$(date -u +%Y%m%dT%H%M%SZ)_$$$$

@@ -182,7 +182,7 @@ fn view_of<'a>(
     problems: &'a [Problem],
 ) -> ConfigView<'a> {
     ConfigView {
-        profile: settings.profile_path.display().to_string(),
+        profile: settings.profile_shown(),
         profile_id: &settings.profile_id,
         values,
         problems,

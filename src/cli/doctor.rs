@@ -88,7 +88,7 @@ fn all_checks(ctx: &CliContext) -> Vec<Check> {
             );
         }
         Ok((settings, problems)) => {
-            let shown = settings.profile_path.display();
+            let shown = settings.profile_shown();
             match problems.is_empty() {
                 true => checks.push(ok(
                     "profile",

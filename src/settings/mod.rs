@@ -60,6 +60,8 @@ pub struct Settings {
     pub wiring: WiringSettings,
     /// The profile's file; the place it would have when it is the embedded copy.
     pub profile_path: PathBuf,
+    /// Whether the profile is the copy this program carries.
+    pub profile_embedded: bool,
     /// Every value in force, with its origin; secrets masked.
     pub effective: Vec<EffectiveValue>,
     layers: Layers,
@@ -72,6 +74,8 @@ pub struct ProfileSource {
     pub path: PathBuf,
     /// Its text.
     pub text: String,
+    /// Whether the text is the copy this program carries.
+    pub embedded: bool,
 }
 
 impl ProfileSource {
@@ -86,7 +90,11 @@ impl ProfileSource {
         let problem =
             |sentence: String| SettingsError::one(Problem::new("PROFILE_UNREADABLE", "", sentence));
         match std::fs::read_to_string(&path) {
-            Ok(text) => Ok(ProfileSource { path, text }),
+            Ok(text) => Ok(ProfileSource {
+                path,
+                text,
+                embedded: false,
+            }),
             Err(error) if is_name && error.kind() == std::io::ErrorKind::NotFound => {
                 let name = path.to_string_lossy().into_owned();
                 let text = shipped::text_of(&name).ok_or_else(|| {
@@ -95,6 +103,7 @@ impl ProfileSource {
                 Ok(ProfileSource {
                     path,
                     text: text.to_string(),
+                    embedded: true,
                 })
             }
             Err(error) => Err(problem(format!("cannot read {}: {error}", path.display()))),
@@ -154,10 +163,21 @@ impl Settings {
             policy,
             wiring,
             profile_path: source.path.clone(),
+            profile_embedded: source.embedded,
             effective: collected.effective,
             layers: layers.clone(),
         };
         Ok((settings, collected.problems))
+    }
+
+    /// Where the profile was found, for people.
+    pub fn profile_shown(&self) -> String {
+        let path = self.profile_path.display();
+        if self.profile_embedded {
+            format!("{path} (embedded)")
+        } else {
+            path.to_string()
+        }
     }
 
     /// Whether worlds must be packed and sealed (D10).

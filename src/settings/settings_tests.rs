@@ -9,6 +9,7 @@ fn source(text: &str) -> ProfileSource {
     ProfileSource {
         path: PathBuf::from("nowhere/test.yaml"),
         text: text.to_string(),
+        embedded: false,
     }
 }
 
@@ -18,6 +19,7 @@ fn shipped_profile(name: &str) -> ProfileSource {
     ProfileSource {
         path: PathBuf::from(path),
         text,
+        embedded: true,
     }
 }
 
@@ -521,6 +523,7 @@ fn references_are_found_beside_the_profile_or_in_the_program_itself() {
     let profile = ProfileSource {
         path,
         text: "profile_id: local".to_string(),
+        embedded: false,
     };
     let settings = Settings::load(&profile, &Layers::default()).unwrap();
     assert_eq!(
