@@ -11,6 +11,7 @@ pub mod cli;
 pub mod clock;
 pub mod control_bus;
 pub mod event_bus;
+pub mod gate;
 pub mod governance_store;
 pub mod http;
 pub mod http_client;

@@ -168,6 +168,7 @@ pub fn judge(batch: &EnvelopeBatch, context: &IntakeContext<'_>) -> JudgedBatch 
         context,
         last_key: Vec::new(),
         key: Vec::new(),
+        last_proof: None,
     };
     for (index, range) in batch.ranges.iter().enumerate() {
         judge.item(index as u32, range, batch.envelope(index), &mut judged);
@@ -180,6 +181,8 @@ struct Judge<'a> {
     /// The constant fields of the last item: consecutive events of one stream share their context.
     last_key: Vec<u8>,
     key: Vec<u8>,
+    /// The last run's proof: looked up once per run and batch, not once per event.
+    last_proof: Option<(Vec<u8>, ProofState)>,
 }
 
 /// Fields that are the same for all events of a stream.
@@ -236,7 +239,7 @@ impl Judge<'_> {
 
     /// Steps 2 to 4b: the first failure, as code and detail.
     fn check(
-        &self,
+        &mut self,
         envelope: &Envelope<'_>,
         rule: &EventRule,
         judged: &mut JudgedBatch,
@@ -260,7 +263,7 @@ impl Judge<'_> {
     }
 
     fn check_gates(
-        &self,
+        &mut self,
         envelope: &Envelope<'_>,
         rule: &EventRule,
         judged: &mut JudgedBatch,
@@ -270,7 +273,7 @@ impl Judge<'_> {
         }
         let run = envelope.string(Field::PlatformRunId).unwrap_or_default();
         let scenario_run = envelope.string(Field::ScenarioRunId).unwrap_or_default();
-        let problem = match (self.context.proofs)(&run, &scenario_run) {
+        let problem = match self.proof_of(envelope, &run, &scenario_run) {
             ProofState::Proven(passed) => rule
                 .required_gates
                 .iter()
@@ -297,6 +300,23 @@ impl Judge<'_> {
                 Ok(None)
             }
             Some(detail) => Ok(Some(("GATE_PASS_MISSING", detail))),
+        }
+    }
+
+    fn proof_of(&mut self, envelope: &Envelope<'_>, run: &str, scenario_run: &str) -> ProofState {
+        let key = [
+            envelope.json(Field::PlatformRunId),
+            envelope.json(Field::ScenarioRunId),
+        ]
+        .map(Option::unwrap_or_default)
+        .concat();
+        match &self.last_proof {
+            Some((last, state)) if *last == key => state.clone(),
+            _ => {
+                let state = (self.context.proofs)(run, scenario_run);
+                self.last_proof = Some((key, state.clone()));
+                state
+            }
         }
     }
 
