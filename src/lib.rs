@@ -23,3 +23,6 @@ pub mod state_store;
 pub mod telemetry;
 pub mod world_files;
 pub mod world_source;
+
+/// Which build this is: shown by `--version` and by the health route.
+pub const BUILD: &str = env!("CARGO_PKG_VERSION");

@@ -1,1 +1,36 @@
 //! HTTP surfaces: HTTP <-> handles, no rules.
+
+pub mod answer;
+pub mod body;
+pub mod ingest;
+pub mod ops;
+pub mod receipt_view;
+pub mod server;
+pub mod state;
+
+use axum::Router;
+use axum::routing::{get, post};
+use state::HttpState;
+use tower_http::catch_panic::CatchPanicLayer;
+
+/// Every route of the gate (contract 7.1). Anything else is 404, the old pull route included.
+pub fn gate_router(state: HttpState) -> Router {
+    Router::new()
+        .route("/v1/ingest/push", post(ingest::push))
+        .route("/v1/ingest/push_batch", post(ingest::push_batch))
+        .route("/v1/ops/lookup", get(ops::lookup))
+        .route("/v1/ops/health", get(ops::health))
+        .route("/v1/ops/tree", get(ops::tree))
+        .route("/v1/ops/runs/{run}/{order}", post(ops::order_run))
+        .route("/metrics", get(ops::metrics))
+        .route("/healthz", get(ops::healthz))
+        .route("/readyz", get(ops::readyz))
+        .fallback(ops::not_found)
+        .layer(CatchPanicLayer::custom(panicked))
+        .with_state(state)
+}
+
+fn panicked(_cause: Box<dyn std::any::Any + Send + 'static>) -> axum::response::Response {
+    tracing::error!("a request handler panicked");
+    answer::json_response(500, &serde_json::json!({"error": "INTERNAL_ERROR"}))
+}

@@ -5,10 +5,10 @@ use super::format::{
     BodyLayout, END_ENTRY_BYTES, PARTITION_ENTRY_BYTES, ROW_BYTES, entry, row, u16_at, u32_at,
     u64_at,
 };
-use super::rows::{JournalOutcome, JournalRow};
 use std::path::Path;
 use std::sync::Arc;
 use wellspring_domain::admission::decision::{Decision, ReceiptContext, RowRef};
+use wellspring_domain::admission::journal_row::{JournalOutcome, JournalRow};
 use wellspring_domain::ids::Hash32;
 use wellspring_domain::ports::StoreError;
 use wellspring_domain::time_text::Micros;

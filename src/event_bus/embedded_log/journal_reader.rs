@@ -7,12 +7,12 @@ use super::disk::entry_names;
 use super::frame_decode::Frame;
 use super::layout;
 use super::row_lookup::RowLookup;
-use super::rows::JournalRow;
 use super::segment::{FrameCursor, FrameHead};
 use super::segment_walk::{SegmentWalk, segments_of};
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard};
 use wellspring_domain::admission::decision::RowRef;
+use wellspring_domain::admission::journal_row::JournalRow;
 use wellspring_domain::ports::StoreError;
 use wellspring_domain::run_paths::RunPaths;
 

@@ -34,7 +34,6 @@ pub mod layout;
 mod partition_writer;
 mod publisher;
 mod row_lookup;
-pub mod rows;
 mod run_state;
 mod segment;
 mod segment_walk;
@@ -48,5 +47,5 @@ pub use bus_reader::{BusReader, BusRecord, BusStream, ReadBound, bus_partitions}
 pub use frame_decode::{Frame, PartitionEntry, RowView};
 pub use gate_store::{EmbeddedGateStore, OpenIndex};
 pub use journal_reader::{JournalFrames, JournalReader, JournalRows};
-pub use rows::{JournalOutcome, JournalRow};
 pub use run_state::LogOptions;
+pub use wellspring_domain::admission::journal_row::{JournalOutcome, JournalRow};

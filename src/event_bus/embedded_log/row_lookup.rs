@@ -2,12 +2,12 @@
 //! frames kept in memory.
 
 use super::frame_decode::Frame;
-use super::rows::JournalRow;
 use super::segment::{FrameCursor, Step};
 use super::segment_walk::{end_or_damage, open_segment};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use wellspring_domain::admission::decision::RowRef;
+use wellspring_domain::admission::journal_row::JournalRow;
 use wellspring_domain::ports::StoreError;
 use wellspring_domain::run_paths::RunPaths;
 

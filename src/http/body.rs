@@ -1,0 +1,163 @@
+//! Reading request bodies: room first, then bytes, then events.
+
+use super::answer::Refusal;
+use axum::body::Body;
+use axum::http::{HeaderMap, header};
+use futures::StreamExt;
+use std::ops::Range;
+use std::time::Duration;
+use wellspring_actors::runtime::credit::{Credit, Credits};
+use wellspring_domain::json_scan::Scanner;
+
+/// A body with the room it takes.
+pub struct RoomedBody {
+    /// The bytes.
+    pub bytes: Vec<u8>,
+    /// Byte room for them.
+    pub credit: Credit,
+}
+
+/// Reads a body of at most `max` bytes. The room is taken before the first byte is read: the declared
+/// length, else the limit (429 when there is none).
+pub async fn read_body(
+    headers: &HeaderMap,
+    body: Body,
+    max: usize,
+    credits: &Credits,
+    deadline: Duration,
+) -> Result<RoomedBody, Refusal> {
+    let declared = declared_length(headers)?;
+    if declared.is_some_and(|length| length > max) {
+        return Err(too_large(max));
+    }
+    let room = declared.unwrap_or(max).max(1);
+    let Some(credit) = credits.try_take(0, u32::try_from(room).unwrap_or(u32::MAX)) else {
+        return Err(Refusal::new(429, "GATE_BUSY")
+            .detail("too many bytes in flight")
+            .retry_after_ms(1_000));
+    };
+    let reading = collect(body, declared.unwrap_or(max));
+    match tokio::time::timeout(deadline, reading).await {
+        Ok(Ok(bytes)) => Ok(RoomedBody { bytes, credit }),
+        Ok(Err(Reading::TooLarge)) => Err(too_large(max)),
+        Ok(Err(Reading::Broken)) => {
+            Err(Refusal::new(400, "BODY_INCOMPLETE").detail("the body ended early"))
+        }
+        Err(_late) => {
+            Err(Refusal::new(408, "REQUEST_TIMEOUT").detail("the body did not arrive in time"))
+        }
+    }
+}
+
+fn too_large(max: usize) -> Refusal {
+    Refusal::new(413, "BODY_TOO_LARGE").detail(format!("at most {max} bytes are accepted"))
+}
+
+fn declared_length(headers: &HeaderMap) -> Result<Option<usize>, Refusal> {
+    let Some(value) = headers.get(header::CONTENT_LENGTH) else {
+        return Ok(None);
+    };
+    let length = value.to_str().ok().and_then(|text| text.parse().ok());
+    length.map(Some).ok_or_else(|| {
+        Refusal::new(400, "BODY_LENGTH_INVALID").detail("Content-Length is not a number")
+    })
+}
+
+enum Reading {
+    TooLarge,
+    Broken,
+}
+
+async fn collect(body: Body, max: usize) -> Result<Vec<u8>, Reading> {
+    let mut chunks = body.into_data_stream();
+    let mut bytes = Vec::new();
+    while let Some(chunk) = chunks.next().await {
+        let chunk = chunk.map_err(|_| Reading::Broken)?;
+        if bytes.len() + chunk.len() > max {
+            return Err(Reading::TooLarge);
+        }
+        bytes.extend_from_slice(&chunk);
+    }
+    Ok(bytes)
+}
+
+/// Splits a batch body into the ranges of its envelopes: a JSON array, else one JSON text per line.
+pub fn split_batch(bytes: &[u8]) -> Result<Vec<Range<u32>>, Refusal> {
+    let first = bytes.iter().find(|byte| !byte.is_ascii_whitespace());
+    if first == Some(&b'[') {
+        split_array(bytes)
+    } else {
+        Ok(split_lines(bytes))
+    }
+}
+
+fn split_lines(bytes: &[u8]) -> Vec<Range<u32>> {
+    let mut ranges = Vec::new();
+    let mut start = 0;
+    for line in bytes.split(|byte| *byte == b'\n') {
+        let kept = line.strip_suffix(b"\r").unwrap_or(line);
+        if !kept.trim_ascii().is_empty() {
+            ranges.push(start as u32..(start + kept.len()) as u32);
+        }
+        start += line.len() + 1;
+    }
+    ranges
+}
+
+fn split_array(bytes: &[u8]) -> Result<Vec<Range<u32>>, Refusal> {
+    let invalid = |cause: String| Refusal::new(400, "INVALID_JSON").detail(cause);
+    let mut whole = Scanner::new(bytes);
+    whole.skip_space();
+    let open = whole.position() + 1;
+    whole
+        .value(0)
+        .and_then(|_| whole.end())
+        .map_err(|error| invalid(error.to_string()))?;
+    let mut ranges = Vec::new();
+    let mut items = Scanner::new(&bytes[open..]);
+    loop {
+        items.skip_space();
+        if items.peek() == Some(b']') {
+            return Ok(ranges);
+        }
+        let start = open + items.position();
+        items.value(1).map_err(|error| invalid(error.to_string()))?;
+        ranges.push(start as u32..(open + items.position()) as u32);
+        items.skip_separator();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parts(text: &str) -> Vec<String> {
+        let ranges = split_batch(text.as_bytes()).unwrap();
+        ranges
+            .into_iter()
+            .map(|range| text[range.start as usize..range.end as usize].to_owned())
+            .collect()
+    }
+
+    #[test]
+    fn arrays_and_lines_are_split_in_order() {
+        assert_eq!(parts(" [ {\"a\":1} , 2,[3]] "), ["{\"a\":1}", "2", "[3]"]);
+        assert_eq!(parts("[]"), Vec::<String>::new());
+        assert_eq!(
+            parts("{\"a\":1}\r\n\n  \n{broken\n3"),
+            ["{\"a\":1}", "{broken", "3"]
+        );
+        assert_eq!(parts(""), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_broken_array_is_refused_as_a_whole() {
+        for text in ["[1,", "[1 2]", "[1]x", "[{\"a\":}]"] {
+            assert_eq!(
+                split_batch(text.as_bytes()).unwrap_err().body()["error"],
+                "INVALID_JSON",
+                "{text}"
+            );
+        }
+    }
+}

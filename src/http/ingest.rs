@@ -1,0 +1,174 @@
+//! `POST /v1/ingest/push` and `POST /v1/ingest/push_batch` (contract 7.1, 7.3).
+//!
+//! Order of checks: authentication, rate, health, room, body. Nothing is parsed for a caller that has not
+//! said who it is.
+
+use super::answer::{Refusal, json_response};
+use super::body::{read_body, split_batch};
+use super::receipt_view::{decision_item, decision_with_receipt};
+use super::state::HttpState;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::HeaderMap;
+use axum::response::{IntoResponse, Response};
+use serde_json::{Value, json};
+use std::sync::Arc;
+use wellspring_actors::ingestion_gate::handle::{Answered, RETRY_AFTER_MS, Ticket};
+use wellspring_actors::ingestion_gate::messages::Verdict;
+use wellspring_domain::admission::decision::Actor;
+use wellspring_domain::admission::intake::Immediate;
+use wellspring_domain::ports::EnvelopeBatch;
+
+/// Pushes one envelope.
+pub async fn push(State(state): State<HttpState>, headers: HeaderMap, body: Body) -> Response {
+    match push_one(&state, &headers, body).await {
+        Ok(response) => response,
+        Err(refusal) => refusal.into_response(),
+    }
+}
+
+/// Pushes many envelopes; each gets its own outcome, in order.
+pub async fn push_batch(
+    State(state): State<HttpState>,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
+    match push_many(&state, &headers, body).await {
+        Ok(response) => response,
+        Err(refusal) => refusal.into_response(),
+    }
+}
+
+async fn push_one(state: &HttpState, headers: &HeaderMap, body: Body) -> Result<Response, Refusal> {
+    let actor = admit_caller(state, headers)?;
+    let limits = &state.limits;
+    let body = read_body(
+        headers,
+        body,
+        limits.body_bytes_max,
+        state.gate.credits(),
+        limits.request_timeout,
+    )
+    .await?;
+    let range = 0..body.bytes.len() as u32;
+    let ticket = hand_over(state, vec![range], body.bytes, body.credit, &actor).await?;
+    let answered = await_answer(state, ticket).await?;
+    if let Some((_, immediate)) = answered.judged.immediate.first() {
+        return Ok(refusal_of(immediate).into_response());
+    }
+    decision_response(state, &answered).await
+}
+
+async fn push_many(
+    state: &HttpState,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<Response, Refusal> {
+    let actor = admit_caller(state, headers)?;
+    let limits = &state.limits;
+    let body = read_body(
+        headers,
+        body,
+        limits.batch_body_bytes_max,
+        state.gate.credits(),
+        limits.request_timeout,
+    )
+    .await?;
+    let ranges = split_batch(&body.bytes)?;
+    if ranges.len() > limits.batch_events_max {
+        let detail = format!(
+            "at most {} events are accepted in one batch",
+            limits.batch_events_max
+        );
+        return Err(Refusal::new(413, "BATCH_TOO_LARGE").detail(detail));
+    }
+    if ranges.is_empty() {
+        return Ok(json_response(200, &json!({"results": []})));
+    }
+    let ticket = hand_over(state, ranges, body.bytes, body.credit, &actor).await?;
+    let answered = await_answer(state, ticket).await?;
+    Ok(json_response(
+        200,
+        &json!({"results": batch_results(state, &answered)}),
+    ))
+}
+
+fn admit_caller(state: &HttpState, headers: &HeaderMap) -> Result<Actor, Refusal> {
+    let actor = state.authenticate(headers)?;
+    state.check_rate()?;
+    state.check_health()?;
+    Ok(actor)
+}
+
+async fn hand_over(
+    state: &HttpState,
+    ranges: Vec<std::ops::Range<u32>>,
+    bytes: Vec<u8>,
+    mut credit: wellspring_actors::runtime::credit::Credit,
+    actor: &Actor,
+) -> Result<Ticket, Refusal> {
+    let Some(events) = state.gate.credits().try_take(ranges.len() as u32, 0) else {
+        return Err(Refusal::new(429, "GATE_BUSY")
+            .detail("too many events in flight")
+            .retry_after_ms(1_000));
+    };
+    credit.merge(events);
+    let batch = EnvelopeBatch {
+        bytes: Arc::new(bytes),
+        ranges,
+    };
+    Ok(state.gate.accept(batch, actor, credit).await)
+}
+
+/// The decision goes on when the caller's patience ends; the same bytes may be sent again at any time.
+async fn await_answer(state: &HttpState, ticket: Ticket) -> Result<Answered, Refusal> {
+    let late = |_| Refusal::new(503, "PUBLISH_IN_FLIGHT_RETRY").retry_after_ms(RETRY_AFTER_MS);
+    tokio::time::timeout(state.limits.request_timeout, ticket.answered())
+        .await
+        .map_err(late)
+}
+
+async fn decision_response(state: &HttpState, answered: &Answered) -> Result<Response, Refusal> {
+    let (Some(item), Some(answer)) = (answered.judged.items.first(), answered.answers.first())
+    else {
+        return Err(Refusal::new(500, "INTERNAL_ERROR"));
+    };
+    if let Verdict::Retry { code } = answer.verdict {
+        let event_id = String::from_utf8_lossy(answered.judged.text(&item.event_id)).into_owned();
+        return Err(Refusal::new(503, code)
+            .detail(event_id)
+            .retry_after_ms(RETRY_AFTER_MS));
+    }
+    let body = decision_with_receipt(state, answered.judged.clone(), *answer).await?;
+    Ok(json_response(200, &body))
+}
+
+fn batch_results(state: &HttpState, answered: &Answered) -> Vec<Value> {
+    let judged = &answered.judged;
+    let mut results = vec![Value::Null; judged.items.len() + judged.immediate.len()];
+    for (item, answer) in judged.items.iter().zip(&answered.answers) {
+        results[item.index as usize] = match answer.verdict {
+            Verdict::Retry { code } => Refusal::new(503, code)
+                .retry_after_ms(RETRY_AFTER_MS)
+                .item(),
+            _ => decision_item(state, judged, item, answer),
+        };
+    }
+    for (index, immediate) in &judged.immediate {
+        results[*index as usize] = refusal_of(immediate).item();
+    }
+    results
+}
+
+fn refusal_of(immediate: &Immediate) -> Refusal {
+    match immediate {
+        Immediate::Refused {
+            status,
+            code,
+            detail,
+        } => Refusal::new(*status, *code).detail(detail),
+        Immediate::Retry { code, detail } => Refusal::new(503, *code)
+            .detail(detail)
+            .retry_after_ms(RETRY_AFTER_MS),
+    }
+}

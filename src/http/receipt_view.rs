@@ -1,0 +1,127 @@
+//! Decisions as a pusher sees them: with the whole receipt for one event, by reference for many.
+
+use super::answer::Refusal;
+use super::state::{HttpParts, HttpState};
+use crate::event_bus::embedded_log::journal_reader::JournalReader;
+use serde_json::{Value, json};
+use std::sync::Arc;
+use wellspring_actors::ingestion_gate::messages::{Answer, Verdict};
+use wellspring_domain::admission::decision::{Decision, RowRef};
+use wellspring_domain::admission::intake::{JudgedBatch, JudgedItem};
+use wellspring_domain::admission::journal_row::{JournalOutcome, JournalRow};
+use wellspring_domain::admission::receipt::{ReceiptPlaces, render_receipt};
+use wellspring_domain::ids::receipt_id;
+use wellspring_domain::run_paths::RunPaths;
+
+/// One item of a batch answer.
+pub fn decision_item(
+    state: &HttpParts,
+    judged: &JudgedBatch,
+    item: &JudgedItem,
+    answer: &Answer,
+) -> Value {
+    let decision = decision_of(answer);
+    let paths = RunPaths::new(&state.runs_root, &judged.runs[usize::from(item.run)]);
+    let places = ReceiptPlaces {
+        paths: &paths,
+        layout: state.layout,
+    };
+    let event_id = String::from_utf8_lossy(judged.text(&item.event_id));
+    let receipt_ref = places.receipt_ref(answer.row, &receipt_id(decision.as_str(), &event_id));
+    let mut result = json!({"decision": decision, "receipt_ref": receipt_ref});
+    if let Verdict::Quarantined { code } = answer.verdict {
+        result["reason_code"] = json!(code);
+    }
+    result
+}
+
+/// `{"decision", "receipt", "receipt_ref"}` of a single push (contract 7.1).
+pub async fn decision_with_receipt(
+    state: &HttpState,
+    judged: Arc<JudgedBatch>,
+    answer: Answer,
+) -> Result<Value, Refusal> {
+    match answer.verdict {
+        // The ADMIT row of an earlier event has to be read from its journal.
+        Verdict::Duplicate { original } => {
+            let state = state.clone();
+            let reading = tokio::task::spawn_blocking(move || {
+                rendered(&state, &judged, &answer, Some(original))
+            });
+            reading
+                .await
+                .map_err(|_| Refusal::new(500, "INTERNAL_ERROR"))?
+        }
+        _ => rendered(state, &judged, &answer, None),
+    }
+}
+
+fn rendered(
+    state: &HttpParts,
+    judged: &JudgedBatch,
+    answer: &Answer,
+    original: Option<RowRef>,
+) -> Result<Value, Refusal> {
+    let failed = |error: String| {
+        tracing::error!(error, "receipt cannot be rendered");
+        Refusal::new(500, "RECEIPT_UNAVAILABLE")
+            .detail("the decision stands; its receipt can be looked up later")
+    };
+    let Some(item) = judged.items.first() else {
+        return Err(failed("no item".to_owned()));
+    };
+    let paths = RunPaths::new(&state.runs_root, &judged.runs[usize::from(item.run)]);
+    let original = match original {
+        Some(row) => JournalReader::new(&paths)
+            .row(row)
+            .map_err(|error| failed(error.to_string()))?,
+        None => None,
+    };
+    let row = journal_row(judged, item, answer);
+    let places = ReceiptPlaces {
+        paths: &paths,
+        layout: state.layout,
+    };
+    let receipt = render_receipt(&row, original.as_ref(), &places)
+        .map_err(|error| failed(error.to_string()))?;
+    let decision = row.decision();
+    let receipt_ref = places.receipt_ref(answer.row, &receipt_id(decision.as_str(), &row.event_id));
+    Ok(json!({"decision": decision, "receipt": receipt, "receipt_ref": receipt_ref}))
+}
+
+/// The row as the journal holds it, from what is still in memory.
+fn journal_row(judged: &JudgedBatch, item: &JudgedItem, answer: &Answer) -> JournalRow {
+    let context = judged.contexts[usize::from(item.context)].clone();
+    let text = |reference| String::from_utf8_lossy(judged.text(reference)).into_owned();
+    let outcome = match answer.verdict {
+        Verdict::Admitted { offset } => JournalOutcome::Admit {
+            topic: Arc::from(context.topic.as_str()),
+            partition: item.partition,
+            offset,
+        },
+        Verdict::Duplicate { original } => JournalOutcome::Duplicate { original },
+        Verdict::Quarantined { code } | Verdict::Retry { code } => JournalOutcome::Quarantine {
+            code: Arc::from(code),
+            record: Vec::new(),
+        },
+    };
+    JournalRow {
+        row_ref: answer.row,
+        decided_at: answer.decided_at,
+        context,
+        event_id: text(&item.event_id),
+        ts_utc: text(&item.ts_utc),
+        dedupe_key: item.dedupe_key,
+        payload_hash: item.payload_hash,
+        partition_key: item.partition_key,
+        outcome,
+    }
+}
+
+fn decision_of(answer: &Answer) -> Decision {
+    match answer.verdict {
+        Verdict::Admitted { .. } => Decision::Admit,
+        Verdict::Duplicate { .. } => Decision::Duplicate,
+        Verdict::Quarantined { .. } | Verdict::Retry { .. } => Decision::Quarantine,
+    }
+}

@@ -1,0 +1,75 @@
+//! Serving connections: bounded in number, with a deadline for the request head, closed gracefully.
+
+use axum::Router;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::service::TowerToHyperService;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, watch};
+
+/// Bounds of the listener.
+#[derive(Clone, Copy, Debug)]
+pub struct ServerLimits {
+    /// Most connections at once; more are answered 503 and closed.
+    pub connections_max: usize,
+    /// Longest time a client may take to send a request head.
+    pub header_timeout: Duration,
+    /// Longest time open connections get to finish when the server stops.
+    pub drain_deadline: Duration,
+}
+
+/// What a client gets that comes when every connection is taken.
+const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\nretry-after: 1\r\n\
+connection: close\r\ncontent-length: 51\r\n\r\n{\"detail\":\"no free connection\",\"error\":\"GATE_BUSY\"}\n";
+
+/// Serves until `stop` turns true, then lets open requests finish.
+pub async fn serve(
+    listener: TcpListener,
+    router: Router,
+    limits: ServerLimits,
+    mut stop: watch::Receiver<bool>,
+) {
+    let graceful = GracefulShutdown::new();
+    let room = Arc::new(Semaphore::new(limits.connections_max));
+    loop {
+        let stream = tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _peer)) => stream,
+                Err(error) => {
+                    // Out of descriptors or a client that left: others must still be served.
+                    tracing::warn!(%error, "connection cannot be accepted");
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                    continue;
+                }
+            },
+            _ = stop.wait_for(|stop| *stop) => break,
+        };
+        let Ok(place) = room.clone().try_acquire_owned() else {
+            turn_away(&stream);
+            continue;
+        };
+        // Small answers must not wait for more.
+        let _ = stream.set_nodelay(true);
+        let mut builder = http1::Builder::new();
+        builder
+            .timer(TokioTimer::new())
+            .header_read_timeout(limits.header_timeout)
+            .max_buf_size(64 * 1024);
+        let service = TowerToHyperService::new(router.clone());
+        let connection = graceful.watch(builder.serve_connection(TokioIo::new(stream), service));
+        tokio::spawn(async move {
+            // A client that breaks its connection is its own problem.
+            let _ = connection.await;
+            drop(place);
+        });
+    }
+    drop(listener);
+    let _ = tokio::time::timeout(limits.drain_deadline, graceful.shutdown()).await;
+}
+
+fn turn_away(stream: &TcpStream) {
+    let _ = stream.try_write(FULL);
+}
