@@ -42,7 +42,7 @@ pub const NARRATIVE: &str = "narrative";
 
 /// Writes one narrative line. `logger` is the component's name, e.g. `world_streamer_producer`.
 pub fn narrate(logger: &str, line: &str) {
-    tracing::info!(target: "narrative", logger, "{line}");
+    tracing::info!(target: NARRATIVE, logger, "{line}");
 }
 
 /// Where actors write session events (contract 6.9). A failure to write is logged, never raised.
