@@ -1,13 +1,16 @@
 //! Opens the embedded durable state of a run: lock, recovery, index, writers.
 
-use super::bus_recovery::{InspectedPartition, all_partitions};
+use super::bus_recovery::{InspectedPartition, all_partitions, topics};
 use super::decision_log::EmbeddedDecisionLog;
 use super::disk::{create_folder, failed};
+use super::head::TopicDescription;
 use super::journal_reader::JournalReader;
 use super::journal_recovery::InspectedJournal;
 use super::journal_writer::JournalEnd;
+use super::layout;
 use super::run_state::{EndMap, LogOptions, PartitionKey, RunState, lock};
 use super::synced_mark::SyncedMark;
+use crate::state_store::embedded::index;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, Weak};
@@ -32,6 +35,14 @@ pub struct EmbeddedGateStore {
 }
 
 impl EmbeddedGateStore {
+    /// A store of runs below `runs_root`, with the embedded admission index.
+    pub fn in_folder(runs_root: &str, options: LogOptions) -> EmbeddedGateStore {
+        let open_index = |run: &RunPaths, layout: &RunLayout, journal: &JournalReader| {
+            index::open(run, layout, journal)
+        };
+        EmbeddedGateStore::new(runs_root, options, Box::new(open_index))
+    }
+
     /// A store of runs below `runs_root` whose index is opened by `open_index`.
     pub fn new(
         runs_root: &str,
@@ -66,6 +77,7 @@ impl EmbeddedGateStore {
 impl GateStore for EmbeddedGateStore {
     fn open_run(&self, run: &PlatformRunId, layout: &RunLayout) -> Result<OpenRun, StoreError> {
         let state = self.lock_run(run)?;
+        check_partition_counts(&state)?;
         let journals = recover_run(&state)?;
         let reader = JournalReader::new(state.run());
         let index = (self.open_index)(state.run(), layout, &reader)?;
@@ -116,6 +128,30 @@ impl GateStore for EmbeddedGateStore {
             rustix::fs::statvfs(root).map_err(|cause| failed("statvfs", root)(cause.into()))?;
         Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
     }
+}
+
+/// A topic keeps its partition count for a run: with another one, records of a key would move.
+fn check_partition_counts(state: &RunState) -> Result<(), StoreError> {
+    for topic in topics(state.run())? {
+        let Some(description) = TopicDescription::read(state.run(), &topic)? else {
+            continue;
+        };
+        let (created, wanted) = (
+            description.partitions(),
+            state.options().partitions.of(&topic),
+        );
+        if created != wanted {
+            return Err(StoreError::Unavailable {
+                operation: "open",
+                key: layout::topic_description_path(state.run(), &topic),
+                cause: format!(
+                    "the topic has {created} partitions in this run and {wanted} in the settings; \
+                     the count never changes for a run"
+                ),
+            });
+        }
+    }
+    Ok(())
 }
 
 /// Inspects everything, then repairs: a run that is refused is left as it was.

@@ -1,6 +1,5 @@
 //! Where the embedded log keeps its files below a run root (contract 1.4 and 8).
 
-use wellspring_domain::admission::decision::RowRef;
 use wellspring_domain::run_paths::RunPaths;
 
 /// Folder of all journals of a run.
@@ -62,24 +61,6 @@ pub fn topic_description_path(run: &RunPaths, topic: &str) -> String {
     format!("{}/_topic.json", topic_folder(run, topic))
 }
 
-/// The `receipt_ref` of a decision: absolute segment path, `#`, row (contract 7.7).
-pub fn receipt_ref(run: &RunPaths, row: RowRef) -> String {
-    format!("{}#{}", segment_path(run, row.shard, row.segment), row.row)
-}
-
-/// Reads shard, segment and row from a `receipt_ref` written by [`receipt_ref`].
-pub fn parse_receipt_ref(text: &str) -> Option<RowRef> {
-    let (path, row) = text.rsplit_once('#')?;
-    let mut parts = path.rsplit('/');
-    let segment = parse_segment_name(parts.next()?)?;
-    let shard = parse_shard_name(parts.next()?)?;
-    Some(RowRef {
-        shard,
-        segment,
-        row: row.parse().ok()?,
-    })
-}
-
 /// The number in `segment-<nnnnnnnn>.wsj`.
 pub fn parse_segment_name(name: &str) -> Option<u32> {
     let digits = name.strip_prefix("segment-")?.strip_suffix(".wsj")?;
@@ -101,10 +82,12 @@ pub fn parse_partition_name(name: &str) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use wellspring_domain::admission::decision::RowRef;
+    use wellspring_domain::admission::receipt::segment_receipt_ref;
     use wellspring_domain::run_paths::PlatformRunId;
 
     #[test]
-    fn a_receipt_reference_names_segment_and_row() {
+    fn a_receipt_reference_names_the_segment_file() {
         let id = PlatformRunId::parse("platform_20260101T000000Z").unwrap();
         let run = RunPaths::new("runs", &id);
         let row = RowRef {
@@ -112,20 +95,11 @@ mod tests {
             segment: 17,
             row: 40_001,
         };
-        let text = receipt_ref(&run, row);
-        assert_eq!(
-            text,
-            "runs/fraud-platform/platform_20260101T000000Z/ig/journal/shard-002/segment-00000017.wsj#40001"
-        );
-        assert_eq!(parse_receipt_ref(&text), Some(row));
-        for bad in [
-            "",
-            "a#1",
-            "shard-2/segment-00000001.wsj#1",
-            "shard-002/segment-1.wsj#1",
-        ] {
-            assert_eq!(parse_receipt_ref(bad), None, "{bad}");
-        }
+        let wanted = format!("{}#40001", segment_path(&run, 2, 17));
+        assert_eq!(segment_receipt_ref(&run, row), wanted);
+        assert_eq!(parse_segment_name("segment-00000017.wsj"), Some(17));
+        assert_eq!(parse_segment_name("segment-17.wsj"), None);
+        assert_eq!(parse_shard_name("shard-002"), Some(2));
     }
 
     #[test]

@@ -141,7 +141,7 @@ fn describe_topic(
         return Ok(description);
     }
     create_folder(folder)?;
-    let description = TopicDescription::new(state.options().partitions.max(1));
+    let description = TopicDescription::new(state.options().partitions.of(topic));
     description.write(state.run(), topic)?;
     Ok(description)
 }

@@ -15,8 +15,8 @@ use wellspring_domain::run_paths::RunPaths;
 /// How the embedded log works. [`LogOptions::default`] is what production uses.
 #[derive(Clone)]
 pub struct LogOptions {
-    /// Partitions of a topic that is created now (`wiring.event_bus.partitions`).
-    pub partitions: u32,
+    /// Partitions of topics that are created now (`wiring.event_bus.partitions`).
+    pub partitions: PartitionCounts,
     /// Shortest time between two publications of heads.
     pub head_interval: Duration,
     /// Longest time a commit waits for a sync mark.
@@ -30,12 +30,40 @@ pub struct LogOptions {
 impl Default for LogOptions {
     fn default() -> LogOptions {
         LogOptions {
-            partitions: 1,
+            partitions: PartitionCounts::all(1),
             head_interval: Duration::from_millis(40),
             mark_interval: Duration::from_secs(1),
             mark_bytes: 64 << 20,
             faults: None,
         }
+    }
+}
+
+/// How many partitions a topic gets when it is created. The count never changes for a run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PartitionCounts {
+    /// Topics with a count of their own.
+    pub by_topic: BTreeMap<String, u32>,
+    /// Every other topic.
+    pub default: u32,
+}
+
+impl PartitionCounts {
+    /// The same count for all topics.
+    pub fn all(count: u32) -> PartitionCounts {
+        PartitionCounts {
+            by_topic: BTreeMap::new(),
+            default: count,
+        }
+    }
+
+    /// The count of a topic; at least one.
+    pub fn of(&self, topic: &str) -> u32 {
+        self.by_topic
+            .get(topic)
+            .copied()
+            .unwrap_or(self.default)
+            .max(1)
     }
 }
 

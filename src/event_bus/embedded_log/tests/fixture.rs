@@ -2,7 +2,7 @@
 
 use crate::event_bus::embedded_log::disk::Faults;
 use crate::event_bus::embedded_log::{
-    BusReader, EmbeddedGateStore, JournalOutcome, JournalReader, JournalRow, LogOptions, ReadBound,
+    BusReader, EmbeddedGateStore, JournalReader, LogOptions, PartitionCounts, ReadBound,
     bus_partitions,
 };
 use std::collections::BTreeMap;
@@ -14,6 +14,7 @@ use tempfile::TempDir;
 use wellspring_domain::admission::decision::{
     Actor, DecisionRow, Flush, PartitionAppend, PolicyRev, ReceiptContext, RowOutcome, RowRef, Span,
 };
+use wellspring_domain::admission::journal_row::{JournalOutcome, JournalRow};
 use wellspring_domain::ids::Hash32;
 use wellspring_domain::ports::{GateStore, OpenRun, PartitionEnd, RunLayout, StoreError};
 use wellspring_domain::run_paths::{PlatformRunId, RunPaths};
@@ -33,7 +34,7 @@ impl TestRun {
         TestRun {
             folder: temporary_folder(),
             options: LogOptions {
-                partitions: 4,
+                partitions: PartitionCounts::all(4),
                 head_interval: Duration::from_millis(1),
                 mark_interval: Duration::from_secs(3600),
                 mark_bytes: u64::MAX,

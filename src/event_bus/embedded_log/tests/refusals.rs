@@ -2,7 +2,7 @@
 
 use super::fixture::{Feeder, Plan, TOPICS, TestRun};
 use crate::event_bus::embedded_log::format::SEGMENT_HEADER_BYTES;
-use crate::event_bus::embedded_log::layout;
+use crate::event_bus::embedded_log::{PartitionCounts, layout};
 use std::fs;
 use std::path::{Path, PathBuf};
 use wellspring_domain::ports::{GateStore, StoreError};
@@ -268,4 +268,21 @@ fn two_shards_may_not_write_one_partition() {
         .commit(&second.flush(&Plan::admit(1)))
         .unwrap_err();
     assert!(refusal.to_string().contains("may not write"));
+}
+
+#[test]
+fn another_partition_count_than_the_run_was_created_with_is_refused() {
+    let mut run = closed_run();
+    run.options.partitions = PartitionCounts::all(2);
+    let refusal = refusal(&run);
+    assert!(
+        refusal
+            .to_string()
+            .contains("4 partitions in this run and 2 in the settings")
+    );
+    run.options
+        .partitions
+        .by_topic
+        .insert(TOPICS[0].to_owned(), 4);
+    assert!(run.try_open(1).is_ok());
 }

@@ -1,8 +1,9 @@
 //! What is committed is read back, by iteration, by reference and after a restart.
 
 use super::fixture::{Feeder, Plan, TOPICS, TestRun, context};
-use crate::event_bus::embedded_log::{JournalOutcome, JournalReader};
+use crate::event_bus::embedded_log::JournalReader;
 use wellspring_domain::admission::decision::{Flush, RowOutcome, RowRef};
+use wellspring_domain::admission::journal_row::JournalOutcome;
 use wellspring_domain::ports::GateStore;
 
 fn mixed() -> Plan {
