@@ -1,5 +1,6 @@
 //! The Ingestion Gate's rules: class map, schema policy, validation, dedupe, partitioning, receipts.
 
+pub mod anomaly;
 pub mod auth;
 pub mod claims;
 pub mod decision;

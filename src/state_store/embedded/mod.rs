@@ -4,6 +4,7 @@ pub mod authority;
 pub mod checkpoints;
 pub mod index;
 pub mod journal_source;
+pub mod projections;
 pub mod receipts;
 #[cfg(test)]
 pub(crate) mod test_run;
