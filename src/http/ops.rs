@@ -52,7 +52,7 @@ pub async fn health(
 /// `GET /v1/ops/tree`: the live supervision tree.
 pub async fn tree(State(state): State<HttpState>, headers: HeaderMap) -> Result<Response, Refusal> {
     state.authenticate(&headers)?;
-    let snapshot = state.tree.snapshot();
+    let snapshot = state.tree.answer();
     let body = serde_json::to_value(snapshot)
         .map_err(|error| Refusal::new(500, "INTERNAL_ERROR").detail(error.to_string()))?;
     Ok(json_response(200, &body))
