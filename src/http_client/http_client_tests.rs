@@ -11,11 +11,14 @@ use serde_json::{Value, json};
 use std::collections::VecDeque;
 use std::sync::Mutex;
 
+/// Status, `Retry-After` and body.
+type Scripted = (u16, Option<&'static str>, Value);
+
 /// What a gate was sent, and what it still has to answer.
 #[derive(Clone, Default)]
 struct Seen {
     bodies: Arc<Mutex<Vec<String>>>,
-    answers: Arc<Mutex<VecDeque<(u16, Option<&'static str>, Value)>>>,
+    answers: Arc<Mutex<VecDeque<Scripted>>>,
 }
 
 async fn answer(State(seen): State<Seen>, headers: HeaderMap, body: Bytes) -> Answer {

@@ -283,5 +283,5 @@ fn retry_after_ms(response: &Response) -> Option<u64> {
         .trim()
         .parse()
         .ok()?;
-    (seconds.is_finite() && seconds >= 0.0).then(|| (seconds * 1_000.0) as u64)
+    (seconds.is_finite() && seconds >= 0.0).then_some((seconds * 1_000.0) as u64)
 }

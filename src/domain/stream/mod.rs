@@ -8,6 +8,8 @@ pub mod frame_value;
 pub mod framing;
 pub mod output_plan;
 pub mod pacing;
+pub mod preflight;
+pub mod ready_decision;
 pub mod required_packs;
 pub mod retry;
 pub mod source;
