@@ -6,14 +6,22 @@
 
 pub mod batch;
 pub mod checkpointer;
+pub mod control_bus_reader;
 pub mod framer;
 pub mod gate_sender;
+mod narrative;
 pub mod output_stream;
 pub mod pace;
 pub mod progress;
 pub mod pump;
+pub mod ready_desk;
+pub mod ready_run;
 pub mod result;
+pub mod run_orders;
 pub mod run_streams;
+pub mod runs_supervisor;
 
+#[cfg(test)]
+mod fake_world;
 #[cfg(test)]
 mod testing;

@@ -4,6 +4,7 @@
 //! outputs are; it failed when any of them did.
 
 use super::checkpointer::{CheckpointSettings, SavedHook};
+use super::narrative::{narrate_end, narrate_start};
 use super::output_stream::{OpenedReport, OutputSpec, OutputStream};
 use super::pace::{Pace, RunControl};
 use super::progress::OutputProgress;
@@ -104,6 +105,13 @@ impl RunProgress {
         };
         RunProgress {
             outputs: request.outputs.iter().map(output).collect(),
+        }
+    }
+
+    /// The progress of a run without outputs.
+    pub fn none() -> Self {
+        RunProgress {
+            outputs: Arc::new([]),
         }
     }
 
@@ -436,38 +444,6 @@ fn start_generation(
             stages: vec![stage],
         })
     })
-}
-
-fn narrate_start(request: &StreamRequest, spec: &OutputSpec, concurrency: usize) {
-    tracing::info!(
-        target: "narrative",
-        "WSP stream start run_id={} output_id={} max_events={} speedup={} concurrency={} lane=0/1",
-        request.engine_run_id, spec.context.output_id, spec.events_max.unwrap_or(0),
-        request.speedup, concurrency
-    );
-}
-
-fn narrate_end(request: &StreamRequest, spec: &OutputSpec, end: &OutputEnd) {
-    let (run_id, output_id) = (&request.engine_run_id, &spec.context.output_id);
-    let emitted = spec.progress.accepted();
-    match (end, spec.ended()) {
-        (OutputEnd::Streamed, Some(PumpEnd::CapReached)) => tracing::info!(
-            target: "narrative",
-            "WSP stream stop run_id={run_id} output_id={output_id} emitted={emitted} reason=max_events"
-        ),
-        (OutputEnd::Streamed, _) => tracing::info!(
-            target: "narrative",
-            "WSP stream complete run_id={run_id} output_id={output_id} emitted={emitted}"
-        ),
-        (OutputEnd::Stopped, _) => tracing::info!(
-            target: "narrative",
-            "WSP stream stop run_id={run_id} output_id={output_id} emitted={emitted} reason=stopped"
-        ),
-        (OutputEnd::Failed { code, .. }, _) => tracing::warn!(
-            target: "narrative",
-            "WSP stream stop run_id={run_id} output_id={output_id} emitted={emitted} reason={code}"
-        ),
-    }
 }
 
 #[cfg(test)]

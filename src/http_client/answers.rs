@@ -51,10 +51,8 @@ fn reason_code(item: &Value) -> String {
         .get("reason_codes")
         .or_else(|| item.get("receipt")?.get("reason_codes"));
     let first = codes.and_then(|codes| codes.get(0)).and_then(Value::as_str);
-    first
-        .or_else(|| item.get("code")?.as_str())
-        .unwrap_or_default()
-        .to_owned()
+    let plain = item.get("reason_code").and_then(Value::as_str);
+    plain.or(first).unwrap_or_default().to_owned()
 }
 
 /// An item with an error: classified like the answer to a single push.
@@ -95,7 +93,7 @@ mod tests {
         let answer = json!({"results": [
             {"decision": "ADMIT", "receipt_ref": "r#0"},
             {"decision": "DUPLICATE"},
-            {"decision": "QUARANTINE", "receipt": {"reason_codes": ["SCHEMA_FAIL"]}},
+            {"decision": "QUARANTINE", "reason_code": "SCHEMA_FAIL"},
             {"error": "IG_UNHEALTHY", "status": 503, "retry_after_ms": 1000},
             {"error": "PRECEDING_ITEM_RETRY"},
             {"error": "ENVELOPE_INVALID", "status": 422, "detail": "no event_id"},
