@@ -14,6 +14,8 @@ pub mod output;
 pub mod progress;
 pub mod ps;
 pub mod run;
+pub mod scenario;
+pub mod scenario_request;
 pub mod world;
 
 use crate::telemetry::Verbosity;
@@ -50,6 +52,8 @@ pub struct Cli {
 /// Every command of the program. Each variant has its own file.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Prove a world and say READY: run, reemit, quarantine.
+    Scenario(scenario::ScenarioArgs),
     /// Sealed worlds: pack, seal and check them before they are streamed.
     Oracle(oracle::OracleArgs),
     /// Platform runs: create, show, cancel, pause, resume, prune.
@@ -85,6 +89,7 @@ fn dispatch(command: Command, ctx: &CliContext) -> anyhow::Result<Outcome> {
     match command {
         Command::Oracle(args) => oracle::run(args, ctx),
         Command::Run(args) => run::run(args, ctx),
+        Command::Scenario(args) => scenario::run(args, ctx),
         Command::World(args) => world::run(args, ctx),
         Command::Ps(args) => ps::run(args, ctx),
         Command::Doctor(args) => doctor::run(args, ctx),

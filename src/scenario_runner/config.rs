@@ -1,6 +1,5 @@
 //! What a Scenario Runner is made of: policy, wiring, contract files, run, and ports.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use wellspring_domain::ports::{
@@ -12,7 +11,7 @@ use wellspring_domain::scenario::settings::{ScenarioPolicy, ScenarioWiring};
 
 use crate::clock::SystemClock;
 use crate::control_bus::FileControlBus;
-use crate::object_store::LocalFiles;
+use crate::object_store::{LocalFiles, OpenStoreError, open_existing};
 use crate::state_store::embedded::authority::AuthorityStore;
 use crate::world_files::contract_files::ContractFiles;
 
@@ -112,9 +111,14 @@ impl ScenarioRunnerConfig {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
         let database = authority_path(setup.wiring.authority_store_dsn.as_deref(), &run_paths)?;
         let authority = Arc::new(AuthorityStore::open(database, clock.clone())?);
+        let control_bus_root = setup
+            .wiring
+            .control_bus_root
+            .clone()
+            .unwrap_or_else(|| run_paths.control_bus());
         let ports = ScenarioPorts {
             store: Arc::new(LocalFiles::new(&setup.runs_root)),
-            control_bus: Arc::new(FileControlBus::new(run_paths.control_bus())),
+            control_bus: Arc::new(FileControlBus::new(control_bus_root)),
             leases: authority.clone(),
             equivalence: authority,
             clock,
@@ -151,16 +155,14 @@ fn authority_path(dsn: Option<&str>, run_paths: &RunPaths) -> Result<String, Aut
 
 /// Opens a folder as an engine run root.
 pub fn open_local_world(root: &str) -> Result<Option<Arc<dyn ObjectStore>>, StoreError> {
-    if root.contains("://") {
-        return Err(StoreError::Unavailable {
+    match open_existing(root) {
+        Ok(store) => Ok(Some(store)),
+        Err(OpenStoreError::NotFound { .. }) => Ok(None),
+        Err(error @ OpenStoreError::Unsupported { .. }) => Err(StoreError::Unavailable {
             operation: "open",
             key: root.to_owned(),
-            cause: "this substrate reads folders only".to_owned(),
-        });
-    }
-    match Path::new(root).is_dir() {
-        true => Ok(Some(Arc::new(LocalFiles::new(root)))),
-        false => Ok(None),
+            cause: error.to_string(),
+        }),
     }
 }
 

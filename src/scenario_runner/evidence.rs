@@ -162,6 +162,12 @@ impl WorldUnderProof<'_> {
         pinned.unwrap_or_else(|| self.intent.scenario_id.clone())
     }
 
+    /// An oracle root that the world does not lie in says nothing about it.
+    fn lies_below(&self, oracle_root: &str) -> bool {
+        let folder = format!("{}/", oracle_root.trim_end_matches('/'));
+        self.engine_run_root.starts_with(&folder)
+    }
+
     /// The pack ref of a world without a pack (contract 5.6).
     fn plain_pack_ref(&self) -> OraclePackRef {
         let non_empty = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
@@ -169,7 +175,7 @@ impl WorldUnderProof<'_> {
             engine_run_root: Some(self.engine_run_root.to_owned()),
             scenario_id: Some(self.scenario_of_pack()),
             stream_view_root: non_empty(&self.wiring.oracle_stream_view_root),
-            oracle_root: non_empty(&self.wiring.oracle_root),
+            oracle_root: non_empty(&self.wiring.oracle_root).filter(|root| self.lies_below(root)),
             ..OraclePackRef::default()
         }
     }

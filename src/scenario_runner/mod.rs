@@ -16,6 +16,7 @@ mod planning;
 mod proving;
 mod reemit;
 mod runner;
+mod setup;
 
 pub use config::{
     AuthorityError, EmbeddedSetup, ScenarioPorts, ScenarioRunnerConfig, WorldOpener,
@@ -24,6 +25,7 @@ pub use config::{
 pub use error::RunError;
 pub use ledger::{LedgerKeys, list_quarantined, read_quarantine, read_status};
 pub use runner::ScenarioRunner;
+pub use setup::{SetupError, SetupFiles};
 
 #[cfg(test)]
 mod tests;

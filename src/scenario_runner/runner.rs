@@ -11,7 +11,6 @@ use wellspring_domain::scenario::reemit::ReemitRequest;
 use wellspring_domain::scenario::request::{CanonicalIntent, RunRequest};
 use wellspring_domain::scenario::run_record::{RecordKind, RunStatus};
 use wellspring_domain::scenario::state_machine::RunState;
-use wellspring_domain::world::locator::resolve_root;
 
 use super::commit::check_stored_facts;
 use super::config::ScenarioRunnerConfig;
@@ -20,6 +19,7 @@ use super::ledger::{HeldLease, LedgerKeys, RunLedger, read_status};
 use super::observation::{Observation, Outcome, Phase};
 use crate::session_ledger::SessionLedger;
 use crate::world_files::evidence_digest::EvidenceDigests;
+use crate::world_files::world_root::resolve_engine_root;
 
 /// Seconds a run's lease lasts without being renewed (contract 5.3).
 const LEASE_SECONDS: u64 = 300;
@@ -248,8 +248,7 @@ impl ScenarioRunner {
             .clone()
             .filter(|root| !root.is_empty());
         let root = pinned.or_else(|| intent.engine_run_root.clone())?;
-        let exists = std::path::Path::new(&root).exists();
-        Some(resolve_root(&root, wiring.oracle_root.as_deref(), exists))
+        Some(resolve_engine_root(&root, wiring.oracle_root.as_deref()))
     }
 }
 

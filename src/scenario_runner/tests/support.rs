@@ -236,7 +236,7 @@ impl Bench {
     /// A bench with a complete world.
     pub fn new() -> Bench {
         let bench = Bench {
-            folder: tempfile::tempdir().unwrap(),
+            folder: memory_folder(),
             clock: Arc::new(HandClock {
                 wall: AtomicI64::new(1_767_225_600_123_456),
                 monotonic: AtomicI64::new(0),
@@ -362,6 +362,15 @@ impl Bench {
 
     pub fn reason(&self) -> Value {
         self.document("run_status")["reason_code"].clone()
+    }
+}
+
+/// A folder in memory where there is one: these tests sync thousands of small files.
+fn memory_folder() -> tempfile::TempDir {
+    let shared_memory = Path::new("/dev/shm");
+    match shared_memory.is_dir() {
+        true => tempfile::tempdir_in(shared_memory).unwrap(),
+        false => tempfile::tempdir().unwrap(),
     }
 }
 
