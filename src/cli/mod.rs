@@ -3,6 +3,7 @@
 //! The result goes to stdout, everything said to a person goes to stderr. Exit codes: 0 ok, 1 failed,
 //! 2 usage (by clap), 3 refused by a gate, 4 verification found differences.
 
+pub mod bus;
 pub mod config;
 pub mod context;
 pub mod doctor;
@@ -56,6 +57,8 @@ pub enum Command {
     Scenario(scenario::ScenarioArgs),
     /// Sealed worlds: pack, seal and check them before they are streamed.
     Oracle(oracle::OracleArgs),
+    /// The event bus: records by offset, and where partitions end.
+    Bus(bus::BusArgs),
     /// Platform runs: create, show, cancel, pause, resume, prune.
     Run(run::RunArgs),
     /// Sealed worlds: generate one to stream.
@@ -88,6 +91,7 @@ impl Command {
 fn dispatch(command: Command, ctx: &CliContext) -> anyhow::Result<Outcome> {
     match command {
         Command::Oracle(args) => oracle::run(args, ctx),
+        Command::Bus(args) => bus::run(args, ctx),
         Command::Run(args) => run::run(args, ctx),
         Command::Scenario(args) => scenario::run(args, ctx),
         Command::World(args) => world::run(args, ctx),

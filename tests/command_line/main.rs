@@ -1,5 +1,6 @@
 //! The program as a person or a script meets it: exit codes, output, errors.
 
+mod bus;
 mod gate_answers;
 
 use serde_json::Value;
