@@ -1,0 +1,7 @@
+//! The promises of the whole program, kept by driving the built binary as a user, a client or a crash would.
+//!
+//! One binary, because each test binary links everything. `contracts` provokes every code and answer,
+//! `pipeline` streams whole worlds and recomputes them, `crash` kills the daemon.
+
+mod contracts;
+mod support;

@@ -1,0 +1,8 @@
+//! What every black-box test needs: a folder of its own, the built program, worlds, daemons, HTTP.
+
+pub mod finished;
+pub mod site;
+pub mod world;
+
+pub use finished::Finished;
+pub use site::Site;
