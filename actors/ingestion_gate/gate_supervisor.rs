@@ -6,6 +6,7 @@
 
 use super::admission_shard::{AdmissionShardMsg, ShardRunOpening};
 use super::handle::{GateHandle, GateParts};
+use super::http_listener::{HttpListener, HttpListenerArgs};
 use super::index_shard::{IndexShard, IndexShardMsg};
 use super::messages::RunKey;
 use super::projector::{Projection, Projector, ProjectorArgs};
@@ -377,6 +378,14 @@ pub struct Gate {
     pub handle: GateHandle,
     /// The supervisor, to stop it and to await its end.
     pub supervisor: ActorRef<GateSupervisorMsg>,
+}
+
+impl Gate {
+    /// Starts the HTTP listener as a child of the gate.
+    pub async fn spawn_listener(&self, args: HttpListenerArgs) -> Result<(), StageFailure> {
+        Actor::spawn_linked(None, HttpListener, args, self.supervisor.get_cell()).await?;
+        Ok(())
+    }
 }
 
 /// Starts a gate below `parent`, or on its own.

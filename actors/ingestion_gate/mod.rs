@@ -3,6 +3,7 @@
 pub mod admission_shard;
 pub mod gate_supervisor;
 pub mod handle;
+pub mod http_listener;
 pub mod index_shard;
 pub mod messages;
 pub mod projector;

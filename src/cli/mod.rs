@@ -8,6 +8,7 @@ pub mod config;
 pub mod context;
 pub mod doctor;
 pub mod failure;
+pub mod gate;
 pub mod ops_client;
 pub mod oracle;
 pub mod oracle_sort;
@@ -63,6 +64,8 @@ pub enum Command {
     Run(run::RunArgs),
     /// Sealed worlds: generate one to stream.
     World(world::WorldArgs),
+    /// The Ingestion Gate on its own, behind HTTP.
+    Gate(gate::GateCommandArgs),
     /// The live supervision tree of a running Wellspring.
     Ps(ps::PsArgs),
     /// What is wrong with this installation, all of it.
@@ -84,7 +87,10 @@ pub fn main_entry() -> ExitCode {
 impl Command {
     /// Services say what happens; commands only speak up when something is wrong.
     fn verbosity(&self) -> Verbosity {
-        Verbosity::Quiet
+        match self {
+            Command::Gate(_) => Verbosity::Service,
+            _ => Verbosity::Quiet,
+        }
     }
 }
 
@@ -95,6 +101,7 @@ fn dispatch(command: Command, ctx: &CliContext) -> anyhow::Result<Outcome> {
         Command::Run(args) => run::run(args, ctx),
         Command::Scenario(args) => scenario::run(args, ctx),
         Command::World(args) => world::run(args, ctx),
+        Command::Gate(args) => gate::run(args, ctx),
         Command::Ps(args) => ps::run(args, ctx),
         Command::Doctor(args) => doctor::run(args, ctx),
         Command::Config(args) => config::run(args, ctx),

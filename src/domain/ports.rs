@@ -64,6 +64,16 @@ pub enum StoreError {
         /// Lock file.
         key: String,
     },
+    /// What is asked for contradicts what is stored.
+    #[error("{key}: {cause}")]
+    Refused {
+        /// Stable reason code.
+        code: &'static str,
+        /// Key or path.
+        key: String,
+        /// Why, and the way out.
+        cause: String,
+    },
     /// The key is not allowed (empty, absolute, or with `..`).
     #[error("key is not allowed: {key}")]
     InvalidKey {
@@ -80,6 +90,7 @@ impl StoreError {
             StoreError::Damaged { .. } => "STORE_DAMAGED",
             StoreError::UnknownVersion { .. } => "FORMAT_VERSION_UNKNOWN",
             StoreError::Locked { .. } => "STORE_LOCKED",
+            StoreError::Refused { code, .. } => code,
             StoreError::InvalidKey { .. } => "STORE_KEY_INVALID",
         }
     }

@@ -45,7 +45,7 @@ pub async fn serve(
                     continue;
                 }
             },
-            _ = stop.wait_for(|stop| *stop) => break,
+            () = stopped(&mut stop) => break,
         };
         let Ok(place) = room.clone().try_acquire_owned() else {
             turn_away(&stream);
@@ -68,6 +68,11 @@ pub async fn serve(
     }
     drop(listener);
     let _ = tokio::time::timeout(limits.drain_deadline, graceful.shutdown()).await;
+}
+
+/// Resolves when the flag turns true or nobody can turn it any more.
+async fn stopped(stop: &mut watch::Receiver<bool>) {
+    let _ = stop.wait_for(|stop| *stop).await;
 }
 
 fn turn_away(stream: &TcpStream) {

@@ -141,8 +141,8 @@ fn check_partition_counts(state: &RunState) -> Result<(), StoreError> {
             state.options().partitions.of(&topic),
         );
         if created != wanted {
-            return Err(StoreError::Unavailable {
-                operation: "open",
+            return Err(StoreError::Refused {
+                code: "TOPIC_PARTITIONS_FIXED",
                 key: layout::topic_description_path(state.run(), &topic),
                 cause: format!(
                     "the topic has {created} partitions in this run and {wanted} in the settings; \

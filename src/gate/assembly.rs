@@ -1,0 +1,421 @@
+//! From settings to a running gate with its HTTP listener.
+
+use super::facts_proofs::FactsProofs;
+use super::health_probe::HealthProbe;
+use super::lookups::OpenRunLookups;
+use super::policy_activation::PolicyActivation;
+use super::policy_files::{PolicyLoadError, load_policy};
+use crate::clock::SystemClock;
+use crate::event_bus::embedded_log::{EmbeddedGateStore, LogOptions, PartitionCounts};
+use crate::http::gate_router;
+use crate::http::server::{ServerLimits, serve};
+use crate::http::state::{HttpLimits, HttpParts, RunControl};
+use crate::object_store;
+use crate::settings::Settings;
+use crate::settings::problem::SettingsError;
+use crate::telemetry::metrics::Metrics;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use wellspring_actors::ingestion_gate::gate_supervisor::{Gate, GateArgs, start_gate};
+use wellspring_actors::ingestion_gate::handle::{GateHandle, GateParts, InProcessGate};
+use wellspring_actors::ingestion_gate::projector::Projection;
+use wellspring_actors::runtime::{CreditLimits, Credits, StageFailure, TreeHandle};
+use wellspring_domain::admission::auth::{AuthMode, AuthPolicy, RateWindow};
+use wellspring_domain::admission::decision::Actor;
+use wellspring_domain::admission::health::{Health, HealthReason};
+use wellspring_domain::admission::intake::VerifyGates;
+use wellspring_domain::admission::policy::AdmissionPolicy;
+use wellspring_domain::admission::receipt::ReceiptsLayout;
+use wellspring_domain::ports::{Clock, GateStore, ObjectStore, RunLayout, StoreError};
+use wellspring_domain::run_paths::PlatformRunId;
+
+/// Why a gate did not start. Each has the code start-up stops with.
+#[derive(Debug, thiserror::Error)]
+pub enum GateStartError {
+    /// The profile.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    /// The policy files.
+    #[error(transparent)]
+    Policy(#[from] PolicyLoadError),
+    /// The stores.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The runs root.
+    #[error(transparent)]
+    Objects(#[from] object_store::OpenStoreError),
+    /// An actor.
+    #[error(transparent)]
+    Actor(#[from] StageFailure),
+    /// The address to listen on.
+    #[error("cannot listen on {address}: {cause}")]
+    Bind {
+        /// Host and port.
+        address: String,
+        /// Why.
+        cause: std::io::Error,
+    },
+}
+
+impl GateStartError {
+    /// The stable reason code.
+    pub fn code(&self) -> String {
+        match self {
+            GateStartError::Settings(error) => error.code().to_string(),
+            GateStartError::Policy(error) => error.code(),
+            GateStartError::Store(error) => error.code().to_string(),
+            GateStartError::Objects(error) => error.code().to_string(),
+            GateStartError::Actor(failure) => failure.code.clone(),
+            GateStartError::Bind { .. } => "LISTEN_ADDRESS_UNAVAILABLE".to_string(),
+        }
+    }
+}
+
+/// A gate of this process.
+pub struct RunningGate {
+    /// The gate and its supervisor.
+    pub gate: Gate,
+    /// Where its health is told; `Draining` stops intake.
+    pub health: watch::Sender<Health>,
+    /// Where receipts are kept.
+    pub layout: ReceiptsLayout,
+    settings: Settings,
+    own_run: Option<PlatformRunId>,
+    clock: Arc<dyn Clock>,
+}
+
+/// What a gate is started with besides its settings.
+pub struct GateOptions {
+    /// The run the gate is started for; others open on demand.
+    pub own_run: Option<PlatformRunId>,
+    /// The live tree.
+    pub tree: TreeHandle,
+    /// Projections by name.
+    pub projections: Vec<(String, Arc<dyn Projection>)>,
+}
+
+/// Starts a gate on the embedded substrate.
+pub async fn start(
+    settings: &Settings,
+    options: GateOptions,
+) -> Result<RunningGate, GateStartError> {
+    settings.require_embedded()?;
+    let policy = load_policy(settings)?;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    let objects: Arc<dyn ObjectStore> = object_store::open(settings.runs_root())?;
+    let provenance = settings.provenance(
+        "ingestion_gate",
+        Some(policy.policy_rev.content_digest.clone()),
+    );
+    let store: Arc<dyn GateStore> = Arc::new(PolicyActivation {
+        inner: Arc::new(embedded_store(settings, &policy)),
+        objects: objects.clone(),
+        runs_root: settings.runs_root().to_owned(),
+        policy_rev: policy.policy_rev.clone(),
+        provenance: provenance.clone(),
+        clock: clock.clone(),
+    });
+    let probe = health_probe(
+        settings,
+        &options,
+        objects.clone(),
+        store.clone(),
+        clock.clone(),
+    );
+    let first = probe.look();
+    let interval = Duration::from_secs(settings.wiring.health.probe_interval_seconds.max(1));
+    let (health, health_reader) = probe.spawn(interval, first);
+    let parts = GateParts {
+        partitions: policy
+            .topics()
+            .iter()
+            .map(|topic| settings.wiring.event_bus.partitions_of(topic))
+            .collect(),
+        policy,
+        provenance: serde_json::to_value(&provenance).unwrap_or_default(),
+        verify_gates: verify_gates(settings),
+        proofs: Arc::new(FactsProofs::new(
+            objects,
+            settings.runs_root(),
+            clock.clone(),
+            settings.wiring.gate.facts_absence_cache_ms,
+        )),
+        credits: Credits::new(credit_limits(settings)),
+        health: health_reader,
+        deny_on_amber: settings.wiring.health.deny_on_amber,
+    };
+    let gate = start_gate(
+        |started| gate_args(settings, &options, parts, store, clock.clone(), started),
+        None,
+    )
+    .await?;
+    if let Some(run) = &options.own_run {
+        gate.handle
+            .open_run(run)
+            .await
+            .map_err(|cause| StageFailure::terminal("RUN_OPEN_FAILED", cause))?;
+    }
+    Ok(RunningGate {
+        gate,
+        health,
+        layout: receipts_layout(settings),
+        settings: settings.clone(),
+        own_run: options.own_run,
+        clock,
+    })
+}
+
+fn embedded_store(settings: &Settings, policy: &AdmissionPolicy) -> EmbeddedGateStore {
+    let bus = &settings.wiring.event_bus;
+    let by_topic = policy
+        .topics()
+        .iter()
+        .map(|topic| (topic.to_string(), bus.partitions_of(topic)))
+        .collect();
+    let options = LogOptions {
+        partitions: PartitionCounts {
+            by_topic,
+            default: bus.partitions_default,
+        },
+        ..LogOptions::default()
+    };
+    EmbeddedGateStore::in_folder(settings.runs_root(), options)
+}
+
+fn health_probe(
+    settings: &Settings,
+    options: &GateOptions,
+    objects: Arc<dyn ObjectStore>,
+    gate_store: Arc<dyn GateStore>,
+    clock: Arc<dyn Clock>,
+) -> HealthProbe {
+    let folder = match &options.own_run {
+        Some(run) => format!(
+            "{}{run}",
+            wellspring_domain::run_paths::platform_prefix(settings.runs_root())
+        ),
+        None => wellspring_domain::run_paths::platform_prefix(settings.runs_root())
+            .trim_end_matches('/')
+            .to_owned(),
+    };
+    HealthProbe {
+        objects,
+        gate_store,
+        probe_key: format!("{folder}/ig/health/last_probe.json")
+            .trim_start_matches('/')
+            .to_owned(),
+        min_free_bytes: settings.wiring.gate.min_free_bytes,
+        clock,
+    }
+}
+
+fn gate_args(
+    settings: &Settings,
+    options: &GateOptions,
+    parts: GateParts,
+    store: Arc<dyn GateStore>,
+    clock: Arc<dyn Clock>,
+    started: tokio::sync::oneshot::Sender<GateHandle>,
+) -> GateArgs {
+    let gate = &settings.wiring.gate;
+    GateArgs {
+        parts,
+        store,
+        layout: RunLayout {
+            admission_shards: gate.admission_shards,
+            index_shards: gate.index_shards,
+            index_shard_memory_bytes: (gate.index_memory_bytes_max / u64::from(gate.index_shards))
+                as usize,
+        },
+        flush_bytes_max: gate.flush_bytes_max as usize,
+        open_runs_max: gate.open_runs_max as usize,
+        projections: options.projections.clone(),
+        projection_interval: Duration::from_millis(250),
+        policy: settings.wiring.supervision.restart_policy(),
+        jitter_seed: clock.monotonic_micros(),
+        clock,
+        node: options.tree.node("gate", "gate_supervisor"),
+        started,
+    }
+}
+
+/// The gate has one room for all shards: what a sender takes covers its whole batch, whichever shards it
+/// goes to.
+fn credit_limits(settings: &Settings) -> CreditLimits {
+    let gate = &settings.wiring.gate;
+    CreditLimits {
+        events_max: gate
+            .credit_events_max
+            .saturating_mul(u32::from(gate.admission_shards))
+            .min(1 << 28),
+        bytes_max: u32::try_from(gate.in_flight_bytes_max())
+            .unwrap_or(u32::MAX)
+            .min(1 << 30),
+    }
+}
+
+fn verify_gates(settings: &Settings) -> VerifyGates {
+    match settings.policy.verify_gates {
+        crate::settings::policy::VerifyGates::Off => VerifyGates::Off,
+        crate::settings::policy::VerifyGates::Warn => VerifyGates::Warn,
+        crate::settings::policy::VerifyGates::Enforce => VerifyGates::Enforce,
+    }
+}
+
+fn receipts_layout(settings: &Settings) -> ReceiptsLayout {
+    match settings.policy.receipts_layout {
+        crate::settings::policy::ReceiptsLayout::Segments => ReceiptsLayout::Segments,
+        crate::settings::policy::ReceiptsLayout::Objects => ReceiptsLayout::Objects,
+    }
+}
+
+impl RunningGate {
+    /// The gate as the streamer of this process uses it.
+    pub fn client(&self) -> InProcessGate {
+        let producer = self
+            .settings
+            .wiring
+            .wsp_producer
+            .producer_id
+            .clone()
+            .unwrap_or_default();
+        let principal = producer
+            .strip_prefix("svc:")
+            .unwrap_or(&producer)
+            .to_owned();
+        InProcessGate {
+            gate: self.gate.handle.clone(),
+            actor: Actor {
+                actor_id: format!("SYSTEM::{principal}"),
+                source_type: "SYSTEM".to_owned(),
+                auth_mode: "in_process".to_owned(),
+                principal,
+            },
+            window: 16,
+        }
+    }
+
+    /// Listens for HTTP; the listener is a child of the gate and ends with it. Returns the address bound.
+    pub async fn listen(
+        &self,
+        host: &str,
+        port: u16,
+        tree: &TreeHandle,
+        extra: axum::Router,
+        runs: Option<Arc<dyn RunControl>>,
+        metrics: Option<Metrics>,
+    ) -> Result<std::net::SocketAddr, GateStartError> {
+        let address = format!("{host}:{port}");
+        let bind = |cause| GateStartError::Bind {
+            address: address.clone(),
+            cause,
+        };
+        let listener = TcpListener::bind(&address).await.map_err(bind)?;
+        let bound = listener.local_addr().map_err(bind)?;
+        let router = gate_router(Arc::new(self.http_parts(tree, runs, metrics)?)).merge(extra);
+        let gate = &self.settings.wiring.gate;
+        let limits = ServerLimits {
+            connections_max: gate.connections_max as usize,
+            header_timeout: Duration::from_millis(gate.header_timeout_ms),
+            drain_deadline: Duration::from_millis(gate.shutdown_deadline_ms / 2),
+        };
+        let args = wellspring_actors::ingestion_gate::http_listener::HttpListenerArgs {
+            serve: Box::new(move |stop| Box::pin(serve(listener, router, limits, stop))),
+            node: tree.node("http listener", "http_listener"),
+        };
+        self.gate.spawn_listener(args).await?;
+        Ok(bound)
+    }
+
+    fn http_parts(
+        &self,
+        tree: &TreeHandle,
+        runs: Option<Arc<dyn RunControl>>,
+        metrics: Option<Metrics>,
+    ) -> Result<HttpParts, GateStartError> {
+        let gate = &self.settings.wiring.gate;
+        let security = &self.settings.wiring.security;
+        Ok(HttpParts {
+            gate: self.gate.handle.clone(),
+            auth: auth_policy(&self.settings)?,
+            auth_header: security.api_key_header.clone(),
+            rate: Mutex::new(RateWindow::new(security.push_rate_limit_per_minute)),
+            limits: HttpLimits {
+                body_bytes_max: gate.body_bytes_max as usize,
+                batch_body_bytes_max: gate.batch_body_bytes_max as usize,
+                batch_events_max: gate.batch_events_max as usize,
+                request_timeout: Duration::from_millis(gate.request_timeout_ms),
+            },
+            runs_root: self.settings.runs_root().to_owned(),
+            layout: self.layout,
+            lookups: Arc::new(OpenRunLookups {
+                gate: self.gate.handle.clone(),
+                own_run: self.own_run.clone(),
+                runs_root: self.settings.runs_root().to_owned(),
+                layout: self.layout,
+            }),
+            tree: tree.clone(),
+            metrics,
+            runs,
+            clock: self.clock.clone(),
+        })
+    }
+
+    /// Stops taking work and waits until everything taken is durable and answered, or the deadline.
+    /// Returns whether all of it was.
+    pub async fn drain(&self, deadline: Duration) -> bool {
+        self.health
+            .send_replace(Health::from_reasons(vec![HealthReason::Draining]));
+        let credits = self.gate.handle.credits();
+        let idle = async {
+            while credits.gauges().events_in_use > 0 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(deadline, idle).await.is_ok()
+    }
+
+    /// Resolves when the gate has ended by itself, with the cause.
+    pub async fn ended(&self) -> String {
+        let supervisor = self.gate.supervisor.clone();
+        let _ = supervisor.wait(None).await;
+        "the gate ended".to_owned()
+    }
+
+    /// Stops the gate in order: listener, shards, writers.
+    pub async fn stop(self, deadline: Duration) {
+        let _ = self
+            .gate
+            .supervisor
+            .stop_and_wait(None, Some(deadline))
+            .await;
+    }
+}
+
+fn auth_policy(settings: &Settings) -> Result<AuthPolicy, GateStartError> {
+    let security = &settings.wiring.security;
+    let mut allowlist: Vec<String> = security
+        .auth_allowlist
+        .iter()
+        .map(|entry| entry.expose().to_owned())
+        .collect();
+    if let Some(reference) = &security.auth_allowlist_ref {
+        let text = settings.load_ref_text(reference)?.text;
+        let listed = text
+            .lines()
+            .map(str::trim)
+            .filter(|line| !line.is_empty() && !line.starts_with('#'));
+        allowlist.extend(listed.map(str::to_owned));
+    }
+    Ok(AuthPolicy {
+        mode: AuthMode::parse(&security.auth_mode),
+        allowlist,
+        secrets: security
+            .service_token_secrets
+            .iter()
+            .map(|secret| secret.expose().to_owned())
+            .collect(),
+    })
+}
