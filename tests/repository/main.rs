@@ -1,5 +1,6 @@
 //! Promises about the repository itself: layers, tidiness, and the operator's verbs.
 
+mod documents;
 mod layers;
 mod makefile;
 mod tidy;
