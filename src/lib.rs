@@ -25,6 +25,7 @@ pub mod state_store;
 pub mod telemetry;
 pub mod world_files;
 pub mod world_source;
+pub mod world_streamer;
 
 /// Which build this is: shown by `--version` and by the health route.
 pub const BUILD: &str = env!("CARGO_PKG_VERSION");

@@ -2,6 +2,7 @@
 
 use super::progress::ProgressView;
 use serde::Serialize;
+use wellspring_domain::stream::ready_decision::RUN_CANCELLED;
 
 /// How an output or a whole run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -159,6 +160,25 @@ impl StreamResult {
                 .collect(),
             outputs,
         }
+    }
+
+    /// The result of a run that an operator cancelled: what was stopped is over. A run that got to its
+    /// end before the order did is left as it is.
+    pub fn cancelled(mut self) -> Self {
+        let detail = "an operator cancelled the run";
+        let over =
+            |status: &mut StreamStatus, reason: &mut Option<String>, why: &mut Option<String>| {
+                if *status == StreamStatus::Stopped {
+                    *status = StreamStatus::Failed;
+                    *reason = Some(RUN_CANCELLED.to_owned());
+                    *why = Some(detail.to_owned());
+                }
+            };
+        over(&mut self.status, &mut self.reason, &mut self.detail);
+        for output in &mut self.outputs {
+            over(&mut output.status, &mut output.reason, &mut output.detail);
+        }
+        self
     }
 
     /// A run that was refused before any output started.

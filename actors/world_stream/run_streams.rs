@@ -143,7 +143,11 @@ pub async fn stream_world(
         (request.engine_run_root.clone(), request.scenario_id.clone());
     let mut run = Run::new(request, ports, tuning, control, progress, parent);
     let outputs = run.drive().await;
-    StreamResult::of_outputs(&engine_run_root, &scenario_id, outputs)
+    let result = StreamResult::of_outputs(&engine_run_root, &scenario_id, outputs);
+    match *run.control.borrow() {
+        RunControl::Cancel => result.cancelled(),
+        _ => result,
+    }
 }
 
 /// Whether outputs run beside each other or one after the other.

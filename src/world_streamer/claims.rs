@@ -79,7 +79,10 @@ fn claim_as(
             return Ok(ClaimOutcome::Held(holder));
         }
     }
-    Err(damaged(stem, format!("more than {CLAIMS_TRIED_MAX} dead claims")))
+    Err(damaged(
+        stem,
+        format!("more than {CLAIMS_TRIED_MAX} dead claims"),
+    ))
 }
 
 fn same_process(a: &Claim, b: &Claim) -> bool {
@@ -87,7 +90,11 @@ fn same_process(a: &Claim, b: &Claim) -> bool {
 }
 
 fn damaged(key: &str, cause: String) -> StoreError {
-    StoreError::Damaged { key: key.to_owned(), offset: 0, cause }
+    StoreError::Damaged {
+        key: key.to_owned(),
+        offset: 0,
+        cause,
+    }
 }
 
 #[cfg(test)]
@@ -96,7 +103,11 @@ mod tests {
     use crate::object_store::LocalFiles;
 
     fn by(pid: u64) -> Claim {
-        Claim { pid, pid_create_time: 100.0 + pid as f64, claimed_at_utc: "t".to_owned() }
+        Claim {
+            pid,
+            pid_create_time: 100.0 + pid as f64,
+            claimed_at_utc: "t".to_owned(),
+        }
     }
 
     /// Processes 1 and 2 live.
@@ -128,9 +139,15 @@ mod tests {
     fn a_reused_process_id_is_not_the_process_that_claimed() {
         let folder = tempfile::tempdir().unwrap();
         let store = LocalFiles::new(folder.path());
-        let earlier = Claim { pid_create_time: 5.0, ..by(1) };
+        let earlier = Claim {
+            pid_create_time: 5.0,
+            ..by(1)
+        };
         claim_as(&store, "r/m", &earlier, &alive).unwrap();
-        assert_eq!(claim_as(&store, "r/m", &by(2), &alive).unwrap(), ClaimOutcome::Ours);
+        assert_eq!(
+            claim_as(&store, "r/m", &by(2), &alive).unwrap(),
+            ClaimOutcome::Ours
+        );
     }
 
     #[test]

@@ -57,7 +57,11 @@ impl GateProofs {
 
     fn knows(&self, root: &str, gate_id: &str, version: &str) -> bool {
         let key = (root.to_owned(), gate_id.to_owned());
-        !version.is_empty() && self.passed().get(&key).is_some_and(|known| known == version)
+        !version.is_empty()
+            && self
+                .passed()
+                .get(&key)
+                .is_some_and(|known| known == version)
     }
 
     fn remember(&self, root: &str, gate_id: &str, version: String) {
@@ -83,7 +87,11 @@ fn flag_version(
         return Ok(String::new());
     };
     let version = |meta: wellspring_domain::ports::ObjectMeta| {
-        meta.version.map(|version| format!("{version}:{}", meta.size))
+        meta.version
+            .map(|version| format!("{version}:{}", meta.size))
     };
-    Ok(world.head(&paths.passed_flag)?.and_then(version).unwrap_or_default())
+    Ok(world
+        .head(&paths.passed_flag)?
+        .and_then(version)
+        .unwrap_or_default())
 }

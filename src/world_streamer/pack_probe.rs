@@ -34,10 +34,17 @@ struct LastCheck {
 impl RequiredPacks {
     /// Reads `WSP_READY_REQUIRED_PACKS` and what belongs to it.
     pub fn of_settings(settings: &Settings) -> Self {
-        let listed = settings.variable("WSP_READY_REQUIRED_PACKS").unwrap_or_default();
-        let paths = listed.split(',').map(str::trim).filter(|path| !path.is_empty());
+        let listed = settings
+            .variable("WSP_READY_REQUIRED_PACKS")
+            .unwrap_or_default();
+        let paths = listed
+            .split(',')
+            .map(str::trim)
+            .filter(|path| !path.is_empty());
         let seconds = |name: &str, default: f64| {
-            let given = settings.variable(name).and_then(|text| text.trim().parse::<f64>().ok());
+            let given = settings
+                .variable(name)
+                .and_then(|text| text.trim().parse::<f64>().ok());
             let given = given.filter(|seconds| (0.0..=86_400.0).contains(seconds));
             Duration::from_secs_f64(given.unwrap_or(default))
         };
@@ -48,7 +55,11 @@ impl RequiredPacks {
             require_active_run_match: !required.is_some_and(is_off),
             check_interval: seconds("WSP_READY_REQUIRED_PACKS_CHECK_INTERVAL_SECONDS", 2.0),
             log_interval: seconds("WSP_READY_REQUIRED_PACKS_LOG_INTERVAL_SECONDS", 20.0),
-            operate_root: format!("{}/{}operate", root.trim_end_matches('/'), platform_prefix(root)),
+            operate_root: format!(
+                "{}/{}operate",
+                root.trim_end_matches('/'),
+                platform_prefix(root)
+            ),
             last: Mutex::new(None),
         }
     }
@@ -76,13 +87,21 @@ impl RequiredPacks {
             tracing::warn!(?problems, "READY waits for packs downstream");
             logged_at = Some(Instant::now());
         }
-        *last = Some(LastCheck { run, at: Instant::now(), logged_at, problems: problems.clone() });
+        *last = Some(LastCheck {
+            run,
+            at: Instant::now(),
+            logged_at,
+            problems: problems.clone(),
+        });
         problems
     }
 }
 
 fn is_off(text: &str) -> bool {
-    matches!(text.trim().to_ascii_lowercase().as_str(), "0" | "false" | "no" | "off")
+    matches!(
+        text.trim().to_ascii_lowercase().as_str(),
+        "0" | "false" | "no" | "off"
+    )
 }
 
 impl PackProbe for RequiredPacks {
@@ -96,7 +115,9 @@ impl PackProbe for RequiredPacks {
     fn state(&self, pack_id: &str) -> Result<Option<Value>, String> {
         let path = format!("{}/{pack_id}/state.json", self.operate_root);
         match read(&path)? {
-            Some(text) => serde_json::from_str(&text).map(Some).map_err(|error| error.to_string()),
+            Some(text) => serde_json::from_str(&text)
+                .map(Some)
+                .map_err(|error| error.to_string()),
             None => Ok(None),
         }
     }

@@ -38,7 +38,9 @@ impl SelectionInputs for WorldInputs<'_> {
     }
 
     fn list_file(&self, reference: &str) -> Result<Value, String> {
-        self.settings.load_ref_value(reference).map_err(|error| error.to_string())
+        self.settings
+            .load_ref_value(reference)
+            .map_err(|error| error.to_string())
     }
 }
 
@@ -82,11 +84,14 @@ impl PreflightInputs for WorldInputs<'_> {
             return Some(format!("there is no world at {}", self.engine_run_root));
         };
         let (root, gate_map) = (&self.engine_run_root, &self.contracts.gate_map);
-        self.proofs.first_unproven(world.as_ref(), root, gate_map, gate_ids, tokens)
+        self.proofs
+            .first_unproven(world.as_ref(), root, gate_map, gate_ids, tokens)
     }
 
     fn allowlist(&self, reference: &str) -> Result<String, String> {
         let loaded = self.settings.load_ref_text(reference);
-        loaded.map(|loaded| loaded.text).map_err(|error| error.to_string())
+        loaded
+            .map(|loaded| loaded.text)
+            .map_err(|error| error.to_string())
     }
 }

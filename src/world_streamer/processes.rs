@@ -26,7 +26,11 @@ fn state_and_start(stat: &str) -> Option<(char, u64)> {
 
 fn boot_seconds() -> Option<f64> {
     let stat = fs::read_to_string("/proc/stat").ok()?;
-    stat.lines().find_map(|line| line.strip_prefix("btime "))?.trim().parse().ok()
+    stat.lines()
+        .find_map(|line| line.strip_prefix("btime "))?
+        .trim()
+        .parse()
+        .ok()
 }
 
 #[cfg(test)]
@@ -37,13 +41,19 @@ mod tests {
     fn this_process_is_running_and_one_that_cannot_exist_is_not() {
         let created = created_at(u64::from(std::process::id())).unwrap();
         assert!(created > 1_000_000_000.0);
-        assert_eq!(created_at(created_at(u64::from(std::process::id())).unwrap() as u64), None);
+        assert_eq!(
+            created_at(created_at(u64::from(std::process::id())).unwrap() as u64),
+            None
+        );
     }
 
     #[test]
     fn the_start_time_is_found_behind_any_command_name() {
         let tail = "S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 4242 20";
-        assert_eq!(state_and_start(&format!("7 (a b) c)) {tail}")), Some(('S', 4242)));
+        assert_eq!(
+            state_and_start(&format!("7 (a b) c)) {tail}")),
+            Some(('S', 4242))
+        );
         assert_eq!(state_and_start("7 (cut"), None);
     }
 }

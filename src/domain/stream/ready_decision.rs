@@ -24,6 +24,8 @@ pub enum ReadyStatus {
     Interrupted,
     /// It cannot be streamed, or an output failed.
     Failed,
+    /// An operator cancelled the run; it is not tried again.
+    Cancelled,
 }
 
 impl ReadyStatus {
@@ -37,6 +39,16 @@ impl ReadyStatus {
             ReadyStatus::DeferredClaimedElsewhere => "DEFERRED_CLAIMED_ELSEWHERE",
             ReadyStatus::Interrupted => "INTERRUPTED",
             ReadyStatus::Failed => "FAILED",
+            ReadyStatus::Cancelled => "CANCELLED",
+        }
+    }
+
+    /// The name in ready records, whose words other programs know: a cancelled run has failed there,
+    /// with the reason `RUN_CANCELLED`.
+    pub fn in_records(self) -> &'static str {
+        match self {
+            ReadyStatus::Cancelled => ReadyStatus::Failed.as_str(),
+            other => other.as_str(),
         }
     }
 
@@ -44,7 +56,10 @@ impl ReadyStatus {
     pub fn settles(self) -> bool {
         matches!(
             self,
-            ReadyStatus::Streamed | ReadyStatus::SkippedDuplicate | ReadyStatus::SkippedOutOfScope
+            ReadyStatus::Streamed
+                | ReadyStatus::SkippedDuplicate
+                | ReadyStatus::SkippedOutOfScope
+                | ReadyStatus::Cancelled
         )
     }
 }
@@ -54,7 +69,13 @@ impl ReadyStatus {
 pub struct PriorRecord {
     /// The status of that attempt; statuses of other programs are kept as text.
     pub status: String,
+    /// Its reason code.
+    #[serde(default)]
+    pub reason: Option<String>,
 }
+
+/// The reason of a run an operator cancelled.
+pub const RUN_CANCELLED: &str = "RUN_CANCELLED";
 
 /// What earlier attempts say about the next one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,10 +89,10 @@ pub enum PriorVerdict {
 /// Reads the lines of earlier attempts (step 2).
 pub fn prior_verdict(records: &[PriorRecord]) -> PriorVerdict {
     let done = [ReadyStatus::Streamed, ReadyStatus::SkippedOutOfScope].map(ReadyStatus::as_str);
-    if records
-        .iter()
-        .any(|record| done.contains(&record.status.as_str()))
-    {
+    let is_done = |record: &PriorRecord| {
+        done.contains(&record.status.as_str()) || record.reason.as_deref() == Some(RUN_CANCELLED)
+    };
+    if records.iter().any(is_done) {
         return PriorVerdict::Done;
     }
     let failed = records
@@ -484,6 +505,7 @@ mod tests {
                 .iter()
                 .map(|status| PriorRecord {
                     status: (*status).to_owned(),
+                    reason: None,
                 })
                 .collect()
         };
@@ -500,6 +522,9 @@ mod tests {
             prior_verdict(&records(&["SKIPPED_OUT_OF_SCOPE"])),
             PriorVerdict::Done
         );
+        let mut cancelled = records(&[ReadyStatus::Cancelled.in_records()]);
+        cancelled[0].reason = Some(RUN_CANCELLED.to_owned());
+        assert_eq!(prior_verdict(&cancelled), PriorVerdict::Done);
     }
 
     #[test]
