@@ -5,6 +5,7 @@ pub mod body;
 pub mod ingest;
 pub mod ops;
 pub mod receipt_view;
+pub mod runs;
 pub mod server;
 pub mod state;
 
