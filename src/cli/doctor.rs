@@ -7,10 +7,13 @@ use super::ops_client::OpsClient;
 use super::output::{TableView, bytes, print_result};
 use super::{CliContext, Outcome};
 use crate::active_run::{ActiveRun, RunIdOrigin};
+use crate::event_bus::embedded_log::format::{
+    SEGMENT_HEADER_BYTES, SEGMENT_VERSION, SegmentHeader,
+};
 use crate::settings::Settings;
 use serde::Serialize;
 use std::fs;
-use std::io;
+use std::io::{self, Read};
 use std::net::{TcpListener, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use wellspring_domain::run_paths::{PlatformRunId, RunPaths};
@@ -142,7 +145,9 @@ fn folder_checks(settings: &Settings) -> Vec<Check> {
                 RunIdOrigin::File | RunIdOrigin::Created => "ACTIVE_RUN_ID",
             };
             checks.push(ok("active run", format!("{id} ({by})")));
-            checks.push(locks(settings, &id));
+            let root = PathBuf::from(RunPaths::new(settings.runs_root(), &id).run_root());
+            checks.push(locks(&root));
+            checks.push(journal(&root));
         }
         Ok(None) => checks.push(ok("active run", "none yet; the next start creates one")),
         Err(error) => checks.push(failed("active run", format!("{}: {error}", error.code()))),
@@ -182,11 +187,10 @@ pub fn free_bytes(folder: &Path) -> io::Result<u64> {
 }
 
 /// Lock files of the run that a process holds: a running gate is fine, two would not start.
-fn locks(settings: &Settings, id: &PlatformRunId) -> Check {
-    let root = PathBuf::from(RunPaths::new(settings.runs_root(), id).run_root());
+fn locks(root: &Path) -> Check {
     let mut held = Vec::new();
     let mut unreadable = Vec::new();
-    for path in lock_files(&root) {
+    for path in lock_files(root) {
         match is_held(&path) {
             Ok(true) => held.push(path.display().to_string()),
             Ok(false) => {}
@@ -205,8 +209,44 @@ fn locks(settings: &Settings, id: &PlatformRunId) -> Check {
     }
 }
 
-/// `*.lock` and `LOCK` files of a run, a few folders deep.
+/// Journal segments this program can read: known magic, known version, sound header.
+fn journal(root: &Path) -> Check {
+    let segments = files_below(&root.join("ig/journal"), |name| name.ends_with(".wsj"));
+    let mut refused = Vec::new();
+    for path in &segments {
+        let mut head = Vec::with_capacity(SEGMENT_HEADER_BYTES);
+        let read = fs::File::open(path).and_then(|file| {
+            file.take(SEGMENT_HEADER_BYTES as u64)
+                .read_to_end(&mut head)
+        });
+        match read {
+            Err(error) => refused.push(format!("{}: {error}", path.display())),
+            // A segment whose first write was cut short; recovery takes it away.
+            Ok(length) if length < SEGMENT_HEADER_BYTES => {}
+            Ok(_) => {
+                if let Err(error) = SegmentHeader::decode(path, &head) {
+                    refused.push(format!("{}: {error}", error.code()));
+                }
+            }
+        }
+    }
+    match (segments.len(), refused.is_empty()) {
+        (0, _) => ok("journal", "nothing admitted yet"),
+        (count, true) => ok(
+            "journal",
+            format!("{count} segments, format {SEGMENT_VERSION}"),
+        ),
+        (_, false) => failed("journal", refused.join(", ")),
+    }
+}
+
+/// `*.lock` and `LOCK` files of a run.
 fn lock_files(root: &Path) -> Vec<PathBuf> {
+    files_below(root, |name| name.ends_with(".lock") || name == "LOCK")
+}
+
+/// Files of a run by name, a few folders deep, in order.
+fn files_below(root: &Path, wanted: impl Fn(&str) -> bool) -> Vec<PathBuf> {
     const DEPTH_MAX: usize = 4;
     let mut found = Vec::new();
     let mut folders = vec![(root.to_path_buf(), 0)];
@@ -217,7 +257,7 @@ fn lock_files(root: &Path) -> Vec<PathBuf> {
             let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
             if is_folder && depth < DEPTH_MAX {
                 folders.push((path, depth + 1));
-            } else if name.ends_with(".lock") || name == "LOCK" {
+            } else if wanted(&name) {
                 found.push(path);
             }
         }
@@ -346,6 +386,34 @@ mod tests {
                 "{check}: {verdicts:?}"
             );
         }
+    }
+
+    #[test]
+    fn a_journal_of_another_version_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(journal(folder.path()).verdict, Verdict::Ok);
+        let shard = folder.path().join("ig/journal/shard-000");
+        fs::create_dir_all(&shard).unwrap();
+        let header = SegmentHeader {
+            shard: 0,
+            segment: 0,
+            rows_before: 0,
+            previous_bytes: 0,
+            run_id: "platform_20260101T000000Z".to_string(),
+        };
+        let path = shard.join("segment-00000000.wsj");
+        let mut bytes = header.encode();
+        fs::write(&path, bytes).unwrap();
+        assert_eq!(journal(folder.path()).finding, "1 segments, format 1");
+        bytes[8] = 9;
+        fs::write(&path, bytes).unwrap();
+        let check = journal(folder.path());
+        assert_eq!(check.verdict, Verdict::Failed);
+        assert!(
+            check.finding.starts_with("FORMAT_VERSION_UNKNOWN: "),
+            "{}",
+            check.finding
+        );
     }
 
     #[test]
