@@ -81,7 +81,6 @@ async fn serve(settings: &Settings, plan: DaemonPlan) -> anyhow::Result<bool> {
     let options = GateOptions {
         own_run: plan.own_run.clone(),
         tree: tree.clone(),
-        projections: crate::gate::projections::standard(settings)?,
     };
     let gate = start(settings, options)
         .await

@@ -9,7 +9,7 @@ use super::handle::{GateHandle, GateParts};
 use super::http_listener::{HttpListener, HttpListenerArgs};
 use super::index_shard::{IndexShard, IndexShardMsg};
 use super::messages::RunKey;
-use super::projector::{Projection, Projector, ProjectorArgs};
+use super::projector::{NamedProjections, Projector, ProjectorArgs};
 use super::shard_generation::{LastWriter, ShardParts, await_writer, shard_generations};
 use crate::runtime::failure::StageFailure;
 use crate::runtime::pipeline::{PipelineEnd, PipelineHandle, PipelineSpec, spawn_pipeline};
@@ -65,7 +65,7 @@ pub struct GateArgs {
     /// Most runs open at once.
     pub open_runs_max: usize,
     /// Projections by name, each with its own actor.
-    pub projections: Vec<(String, Arc<dyn Projection>)>,
+    pub projections: NamedProjections,
     /// How often projectors look.
     pub projection_interval: Duration,
     /// Restart policy of the admission shards.

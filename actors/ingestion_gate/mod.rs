@@ -2,6 +2,8 @@
 
 pub mod admission_shard;
 pub mod gate_supervisor;
+#[cfg(test)]
+mod gate_tests;
 pub mod handle;
 pub mod http_listener;
 pub mod index_shard;

@@ -19,6 +19,9 @@ pub trait Projection: Send + Sync {
     fn catch_up(&self, run: &PlatformRunId) -> Result<u64, StoreError>;
 }
 
+/// Projections and the names they have in the live tree.
+pub type NamedProjections = Vec<(String, Arc<dyn Projection>)>;
+
 /// Messages of a projector.
 pub enum ProjectorMsg {
     /// Time to look.

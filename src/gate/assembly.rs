@@ -20,7 +20,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use wellspring_actors::ingestion_gate::gate_supervisor::{Gate, GateArgs, start_gate};
 use wellspring_actors::ingestion_gate::handle::{GateHandle, GateParts, InProcessGate};
-use wellspring_actors::ingestion_gate::projector::Projection;
+use wellspring_actors::ingestion_gate::projector::NamedProjections;
 use wellspring_actors::runtime::{CreditLimits, Credits, StageFailure, TreeHandle};
 use wellspring_domain::admission::auth::{AuthMode, AuthPolicy, RateWindow};
 use wellspring_domain::admission::decision::Actor;
@@ -92,8 +92,6 @@ pub struct GateOptions {
     pub own_run: Option<PlatformRunId>,
     /// The live tree.
     pub tree: TreeHandle,
-    /// Projections by name.
-    pub projections: Vec<(String, Arc<dyn Projection>)>,
 }
 
 /// Starts a gate on the embedded substrate.
@@ -146,8 +144,20 @@ pub async fn start(
         health: health_reader,
         deny_on_amber: settings.wiring.health.deny_on_amber,
     };
+    let projections =
+        super::projections::standard(settings.runs_root(), receipts_layout(settings))?;
     let gate = start_gate(
-        |started| gate_args(settings, &options, parts, store, clock.clone(), started),
+        |started| {
+            gate_args(
+                settings,
+                &options,
+                parts,
+                store,
+                projections,
+                clock.clone(),
+                started,
+            )
+        },
         None,
     )
     .await?;
@@ -216,6 +226,7 @@ fn gate_args(
     options: &GateOptions,
     parts: GateParts,
     store: Arc<dyn GateStore>,
+    projections: NamedProjections,
     clock: Arc<dyn Clock>,
     started: tokio::sync::oneshot::Sender<GateHandle>,
 ) -> GateArgs {
@@ -231,7 +242,7 @@ fn gate_args(
         },
         flush_bytes_max: gate.flush_bytes_max as usize,
         open_runs_max: gate.open_runs_max as usize,
-        projections: options.projections.clone(),
+        projections,
         projection_interval: Duration::from_millis(250),
         policy: settings.wiring.supervision.restart_policy(),
         jitter_seed: clock.monotonic_micros(),

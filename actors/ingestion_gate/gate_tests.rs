@@ -1,0 +1,572 @@
+//! The gate as a whole on a store in memory: races, failing commits, restarts, bounds.
+
+use super::gate_supervisor::{Gate, GateArgs, start_gate};
+use super::handle::{GateParts, GateProofs, InProcessGate};
+use crate::runtime::credit::{CreditLimits, Credits};
+use crate::runtime::restart_policy::RestartPolicy;
+use crate::runtime::tree::TreeHandle;
+use serde_json::json;
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::Duration;
+use tokio::sync::watch;
+use wellspring_domain::admission::decision::{Actor, Flush, IndexEntry, RowOutcome, RowRef};
+use wellspring_domain::admission::health::Health;
+use wellspring_domain::admission::intake::{ProofState, VerifyGates};
+use wellspring_domain::admission::policy::{AdmissionPolicy, PolicyFiles};
+use wellspring_domain::ids::Hash32;
+use wellspring_domain::ports::{
+    AdmissionIndex, Clock, DecisionLog, EnvelopeBatch, GateClient, GateStore, ItemOutcome, OpenRun,
+    OpenShard, PartitionEnd, RunLayout, StoreError,
+};
+use wellspring_domain::run_paths::PlatformRunId;
+use wellspring_domain::time_text::Micros;
+
+const RUN: &str = "platform_20260101T000000Z";
+
+/// Everything that was committed, per shard, and switches for faults.
+#[derive(Default)]
+struct Disk {
+    flushes: Mutex<BTreeMap<u16, Vec<Flush>>>,
+    /// The next commit fails; `after` decides whether its frame is on the disk all the same.
+    fail_next: AtomicBool,
+    fail_after_write: AtomicBool,
+    /// While set, commits wait.
+    stalled: Mutex<bool>,
+    moved: Condvar,
+    writers: AtomicU32,
+}
+
+impl Disk {
+    fn stall(&self, stalled: bool) {
+        *self.stalled.lock().unwrap() = stalled;
+        self.moved.notify_all();
+    }
+
+    /// Event ids on the bus in order, by topic and partition.
+    fn bus(&self) -> BTreeMap<(String, u32), Vec<(u64, String)>> {
+        let mut bus: BTreeMap<(String, u32), Vec<(u64, String)>> = BTreeMap::new();
+        for flush in self.flushes.lock().unwrap().values().flatten() {
+            for row in &flush.rows {
+                if let RowOutcome::Admit { append, offset } = row.outcome {
+                    let part = &flush.appends[usize::from(append)];
+                    let id = String::from_utf8(row.event_id.of(&flush.arena).to_vec()).unwrap();
+                    bus.entry((part.topic.to_string(), part.partition))
+                        .or_default()
+                        .push((offset, id));
+                }
+            }
+        }
+        bus
+    }
+
+    fn next_row(&self, shard: u16) -> RowRef {
+        let flushes = self.flushes.lock().unwrap();
+        match flushes.get(&shard).and_then(|flushes| flushes.last()) {
+            Some(last) => RowRef {
+                row: last.first_row.row + last.rows.len() as u32,
+                ..last.first_row
+            },
+            None => RowRef {
+                shard,
+                segment: 0,
+                row: 0,
+            },
+        }
+    }
+
+    fn ends(&self) -> Vec<PartitionEnd> {
+        let end =
+            |((topic, partition), records): ((String, u32), Vec<(u64, String)>)| PartitionEnd {
+                topic: topic.into(),
+                partition,
+                next_offset: records.len() as u64,
+            };
+        self.bus().into_iter().map(end).collect()
+    }
+
+    fn admitted_from(&self, shard: u16, from: RowRef) -> Vec<(Hash32, IndexEntry)> {
+        let flushes = self.flushes.lock().unwrap();
+        let mut found = Vec::new();
+        for flush in flushes.get(&shard).into_iter().flatten() {
+            for (number, row) in flush.rows.iter().enumerate() {
+                let at = RowRef {
+                    row: flush.first_row.row + number as u32,
+                    ..flush.first_row
+                };
+                if at >= from && matches!(row.outcome, RowOutcome::Admit { .. }) {
+                    found.push((
+                        row.dedupe_key,
+                        IndexEntry {
+                            payload_hash: row.payload_hash,
+                            row: at,
+                        },
+                    ));
+                }
+            }
+        }
+        found
+    }
+}
+
+struct Log {
+    disk: Arc<Disk>,
+    shard: u16,
+}
+
+impl Log {
+    fn open(disk: &Arc<Disk>, shard: u16) -> Box<dyn DecisionLog> {
+        disk.writers.fetch_add(1, Ordering::SeqCst);
+        Box::new(Log {
+            disk: disk.clone(),
+            shard,
+        })
+    }
+}
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        self.disk.writers.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+impl DecisionLog for Log {
+    fn commit(&mut self, flush: &Flush) -> Result<(), StoreError> {
+        let mut stalled = self.disk.stalled.lock().unwrap();
+        while *stalled {
+            stalled = self.disk.moved.wait(stalled).unwrap();
+        }
+        drop(stalled);
+        let fails = self.disk.fail_next.swap(false, Ordering::SeqCst);
+        if !fails || self.disk.fail_after_write.load(Ordering::SeqCst) {
+            self.disk
+                .flushes
+                .lock()
+                .unwrap()
+                .entry(self.shard)
+                .or_default()
+                .push(flush.clone());
+        }
+        if fails {
+            return Err(StoreError::Unavailable {
+                operation: "write",
+                key: "journal".into(),
+                cause: "injected".into(),
+            });
+        }
+        Ok(())
+    }
+}
+
+#[derive(Default)]
+struct MemoryIndex(BTreeMap<Hash32, IndexEntry>);
+
+impl AdmissionIndex for MemoryIndex {
+    fn lookup(
+        &mut self,
+        keys: &[Hash32],
+        found: &mut Vec<Option<IndexEntry>>,
+    ) -> Result<(), StoreError> {
+        found.clear();
+        found.extend(keys.iter().map(|key| self.0.get(key).copied()));
+        Ok(())
+    }
+    fn insert(
+        &mut self,
+        entries: &[(Hash32, IndexEntry)],
+        _through: RowRef,
+    ) -> Result<(), StoreError> {
+        self.0.extend(entries.iter().copied());
+        Ok(())
+    }
+    fn memory_bytes(&self) -> usize {
+        0
+    }
+}
+
+struct Store(Arc<Disk>);
+
+impl GateStore for Store {
+    fn open_run(&self, _run: &PlatformRunId, layout: &RunLayout) -> Result<OpenRun, StoreError> {
+        let shards = 0..layout.admission_shards;
+        let open = |shard| OpenShard {
+            log: Log::open(&self.0, shard),
+            next_row: self.0.next_row(shard),
+            recovered: Vec::new(),
+        };
+        let index = |_| Box::new(MemoryIndex::default()) as Box<dyn AdmissionIndex>;
+        Ok(OpenRun {
+            shards: shards.map(open).collect(),
+            index: (0..layout.index_shards).map(index).collect(),
+            ends: self.0.ends(),
+        })
+    }
+    fn reopen_shard(
+        &self,
+        _run: &PlatformRunId,
+        shard: u16,
+        from: RowRef,
+    ) -> Result<(OpenShard, Vec<PartitionEnd>), StoreError> {
+        let recovered = self.0.admitted_from(shard, from);
+        Ok((
+            OpenShard {
+                log: Log::open(&self.0, shard),
+                next_row: self.0.next_row(shard),
+                recovered,
+            },
+            self.0.ends(),
+        ))
+    }
+    fn free_bytes(&self) -> Result<u64, StoreError> {
+        Ok(u64::MAX)
+    }
+}
+
+struct TestClock;
+
+impl Clock for TestClock {
+    fn now(&self) -> Micros {
+        Micros(1_767_225_600_000_000)
+    }
+    fn monotonic_micros(&self) -> u64 {
+        0
+    }
+}
+
+struct NoProofs;
+
+impl GateProofs for NoProofs {
+    fn known(&self, _run: &str, _scenario_run: &str) -> ProofState {
+        ProofState::Absent
+    }
+    fn load(&self, _run: &str, _scenario_run: &str) {}
+}
+
+fn policy() -> AdmissionPolicy {
+    let profile =
+        |stream: &str| json!({"stream": stream, "key_precedence": ["payload.k", "event_id"]});
+    AdmissionPolicy::compile(&PolicyFiles {
+        revision: "v".into(),
+        class_map: (
+            "c".into(),
+            json!({"classes": {"traffic": {"required_pins": []}, "a": {"partitioning_profile_id": "pa"}}, "event_types": {"a": "a"}}),
+        ),
+        partitioning: ("p".into(), json!({"profiles": {"pd": profile("t.default"), "pa": profile("t.a")}})),
+        schema_policy: ("s".into(), json!({"policies": [{"event_type": "a"}]})),
+        payload_schemas: BTreeMap::new(),
+        default_profile_id: "pd".into(),
+        required_gates: BTreeMap::new(),
+    })
+    .unwrap()
+}
+
+struct World {
+    disk: Arc<Disk>,
+    gate: Gate,
+    _health: watch::Sender<Health>,
+}
+
+async fn world(partitions: u32, credit_events: u32) -> World {
+    let disk = Arc::new(Disk::default());
+    let (health, health_reader) = watch::channel(Health::default());
+    let parts = GateParts {
+        policy: policy(),
+        partitions: vec![partitions; 2],
+        provenance: json!({}),
+        verify_gates: VerifyGates::Off,
+        proofs: Arc::new(NoProofs),
+        credits: Credits::new(CreditLimits {
+            events_max: credit_events,
+            bytes_max: 1 << 20,
+        }),
+        health: health_reader,
+        deny_on_amber: false,
+    };
+    let store = Arc::new(Store(disk.clone()));
+    let args = |started| GateArgs {
+        parts,
+        store,
+        layout: RunLayout {
+            admission_shards: 2,
+            index_shards: 2,
+            index_shard_memory_bytes: 1 << 20,
+        },
+        flush_bytes_max: 1 << 20,
+        open_runs_max: 2,
+        projections: Vec::new(),
+        projection_interval: Duration::from_secs(1),
+        policy: RestartPolicy {
+            backoff_first: Duration::from_millis(1),
+            ..RestartPolicy::default()
+        },
+        jitter_seed: 1,
+        clock: Arc::new(TestClock),
+        node: TreeHandle::new(Arc::new(|| 0)).node("gate", "gate_supervisor"),
+        started,
+    };
+    World {
+        gate: start_gate(args, None).await.unwrap(),
+        disk,
+        _health: health,
+    }
+}
+
+impl World {
+    fn client(&self) -> Arc<InProcessGate> {
+        let actor = Actor {
+            actor_id: "a".into(),
+            source_type: "SYSTEM".into(),
+            auth_mode: "x".into(),
+            principal: "p".into(),
+        };
+        Arc::new(InProcessGate {
+            gate: self.gate.handle.clone(),
+            actor,
+            window: 4,
+        })
+    }
+
+    async fn push(&self, events: &[(&str, u64, u64)]) -> Vec<ItemOutcome> {
+        self.client()
+            .submit(batch(events))
+            .await
+            .unwrap()
+            .await
+            .unwrap()
+    }
+}
+
+/// Events as `(event id, key, value)`: the key decides the partition, the value is the rest of the payload.
+fn batch(events: &[(&str, u64, u64)]) -> EnvelopeBatch {
+    let mut batch = EnvelopeBatch::default();
+    let mut bytes = Vec::new();
+    for (event_id, key, value) in events {
+        let start = bytes.len() as u32;
+        let text = json!({"event_id": event_id, "event_type": "a", "ts_utc": "2026-01-01T00:00:00.000000Z",
+            "manifest_fingerprint": "a".repeat(64), "platform_run_id": RUN, "payload": {"k": key, "v": value}});
+        bytes.extend_from_slice(text.to_string().as_bytes());
+        batch.ranges.push(start..bytes.len() as u32);
+    }
+    batch.bytes = Arc::new(bytes);
+    batch
+}
+
+async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    for _ in 0..2_000 {
+        if holds() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    panic!("never came true: {what}");
+}
+
+fn quarantined() -> ItemOutcome {
+    ItemOutcome::Quarantined {
+        code: "PAYLOAD_HASH_MISMATCH".into(),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_event_is_admitted_once_and_its_copies_are_duplicates() {
+    let world = world(4, 1_000).await;
+    use ItemOutcome::{Admitted, Duplicate};
+    assert_eq!(
+        world
+            .push(&[("e1", 1, 1), ("e2", 2, 1), ("e1", 1, 1)])
+            .await,
+        [Admitted, Admitted, Duplicate]
+    );
+    assert_eq!(
+        world
+            .push(&[("e2", 2, 1), ("e3", 3, 1), ("e1", 1, 2)])
+            .await,
+        [Duplicate, Admitted, quarantined()]
+    );
+    let published: usize = world.disk.bus().values().map(Vec::len).sum();
+    assert_eq!(published, 3);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn racing_copies_with_other_payloads_never_both_win() {
+    let world = world(8, 10_000).await;
+    let mut tasks = Vec::new();
+    for sender in 0..8u64 {
+        let client = world.client();
+        tasks.push(tokio::spawn(async move {
+            let ids: Vec<String> = (0..50).map(|number| format!("race-{number}")).collect();
+            // Another key for each sender: the copies land on other partitions and other shards.
+            let events: Vec<(&str, u64, u64)> =
+                ids.iter().map(|id| (id.as_str(), sender, sender)).collect();
+            client.submit(batch(&events)).await.unwrap().await.unwrap()
+        }));
+    }
+    let mut admitted = 0;
+    for task in tasks {
+        let outcomes = task.await.unwrap();
+        admitted += outcomes
+            .iter()
+            .filter(|outcome| **outcome == ItemOutcome::Admitted)
+            .count();
+        // A copy behind a parked one of the same key is sent back, never reordered.
+        let settled = |outcome: &&ItemOutcome| {
+            matches!(
+                outcome,
+                ItemOutcome::Admitted | ItemOutcome::Quarantined { .. }
+            )
+        };
+        let sent_back = |code: &str| code == "PRECEDING_ITEM_RETRY";
+        assert!(
+            outcomes
+                .iter()
+                .all(|o| settled(&o)
+                    || matches!(o, ItemOutcome::Retry { code, .. } if sent_back(code))),
+            "{outcomes:?}"
+        );
+    }
+    let mut ids: Vec<String> = world
+        .disk
+        .bus()
+        .into_values()
+        .flatten()
+        .map(|(_, id)| id)
+        .collect();
+    assert_eq!(ids.len(), admitted);
+    ids.sort();
+    ids.dedup();
+    assert_eq!(ids.len(), admitted, "an event is on the bus twice");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_failed_commit_is_recovered_from_and_nothing_is_lost_or_doubled() {
+    for after_write in [false, true] {
+        let world = world(1, 1_000).await;
+        world.push(&[("e1", 1, 1)]).await;
+        world
+            .disk
+            .fail_after_write
+            .store(after_write, Ordering::SeqCst);
+        world.disk.fail_next.store(true, Ordering::SeqCst);
+        let outcomes = world.push(&[("e2", 1, 1), ("e3", 1, 1)]).await;
+        assert!(
+            outcomes
+                .iter()
+                .all(|outcome| matches!(outcome, ItemOutcome::Retry { .. })),
+            "{outcomes:?}"
+        );
+        // The sender sends the same bytes again: admitted now, or known when the frame was written.
+        let expected = if after_write {
+            ItemOutcome::Duplicate
+        } else {
+            ItemOutcome::Admitted
+        };
+        assert_eq!(
+            world.push(&[("e2", 1, 1), ("e3", 1, 1)]).await,
+            [expected.clone(), expected]
+        );
+        let bus = world.disk.bus();
+        let ids: Vec<(u64, String)> = bus[&("t.a".to_owned(), 0)].clone();
+        assert_eq!(
+            ids,
+            [
+                (0, "e1".to_owned()),
+                (1, "e2".to_owned()),
+                (2, "e3".to_owned())
+            ]
+        );
+        assert!(
+            world.disk.writers.load(Ordering::SeqCst) <= 2,
+            "an old writer is still there"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stalled_disk_stops_senders_at_the_credit_limit() {
+    let world = world(1, 10).await;
+    world.push(&[("warm", 1, 1)]).await;
+    world.disk.stall(true);
+    let client = world.client();
+    let ids: Vec<String> = (0..30).map(|number| format!("e{number}")).collect();
+    let sending = tokio::spawn(async move {
+        let mut pending = Vec::new();
+        for id in &ids {
+            pending.push(client.submit(batch(&[(id.as_str(), 1, 1)])).await.unwrap());
+        }
+        let mut outcomes = Vec::new();
+        for answers in pending {
+            outcomes.extend(answers.await.unwrap());
+        }
+        outcomes
+    });
+    let credits = world.gate.handle.credits().clone();
+    until("ten events are in flight", || {
+        credits.gauges().events_in_use == 10
+    })
+    .await;
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert_eq!(credits.gauges().events_in_use, 10);
+    assert!(!sending.is_finished());
+    world.disk.stall(false);
+    assert_eq!(sending.await.unwrap(), vec![ItemOutcome::Admitted; 30]);
+    until("all room is given back", || {
+        credits.gauges().events_in_use == 0
+    })
+    .await;
+    assert!(credits.gauges().blocked_micros > 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn order_within_a_key_is_kept_across_batches() {
+    let world = world(4, 1_000).await;
+    let client = world.client();
+    let mut pending = Vec::new();
+    for number in 0..40u64 {
+        let ids: Vec<String> = (0..5).map(|key| format!("{key}-{number:03}")).collect();
+        let events: Vec<(&str, u64, u64)> = ids
+            .iter()
+            .enumerate()
+            .map(|(key, id)| (id.as_str(), key as u64, number))
+            .collect();
+        pending.push(client.submit(batch(&events)).await.unwrap());
+    }
+    for answers in pending {
+        assert!(
+            answers
+                .await
+                .unwrap()
+                .iter()
+                .all(|outcome| *outcome == ItemOutcome::Admitted)
+        );
+    }
+    for records in world.disk.bus().values() {
+        let offsets: Vec<u64> = records.iter().map(|(offset, _)| *offset).collect();
+        assert_eq!(offsets, (0..records.len() as u64).collect::<Vec<_>>());
+        for key in 0..5 {
+            let of_key: Vec<&String> = records
+                .iter()
+                .map(|(_, id)| id)
+                .filter(|id| id.starts_with(&format!("{key}-")))
+                .collect();
+            assert!(of_key.is_sorted(), "{of_key:?}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn runs_open_on_demand_up_to_the_limit() {
+    let world = world(1, 1_000).await;
+    for (run, opens) in [
+        ("platform_20260101T000001Z", true),
+        ("platform_20260101T000002Z", true),
+        ("platform_20260101T000003Z", false),
+    ] {
+        let result = world
+            .gate
+            .handle
+            .open_run(&PlatformRunId::parse(run).unwrap())
+            .await;
+        assert_eq!(result.is_ok(), opens, "{run}: {result:?}");
+    }
+}
