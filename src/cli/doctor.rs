@@ -16,7 +16,7 @@ use std::fs;
 use std::io::{self, Read};
 use std::net::{TcpListener, ToSocketAddrs};
 use std::path::{Path, PathBuf};
-use wellspring_domain::run_paths::{PlatformRunId, RunPaths};
+use wellspring_domain::run_paths::RunPaths;
 
 const EXAMPLES: &str = "\
 Examples:
