@@ -5,12 +5,12 @@ use super::format::{
     KIND_DECISIONS, PARTITION_ENTRY_BYTES, ROW_BYTES, entry, frame_checksum, row,
 };
 use super::frame_decode::ConfirmedEnd;
+use super::text_packing::{TimePacker, pack_hex};
 use std::collections::HashMap;
 use std::sync::Arc;
 use wellspring_domain::admission::decision::{DecisionRow, Flush, ReceiptContext, RowOutcome};
 use wellspring_domain::canonical_json::to_cj;
-use wellspring_domain::ids::Hash32;
-use wellspring_domain::time_text::{Micros, is_env_shape};
+use wellspring_domain::time_text::Micros;
 
 /// Contexts remembered by address, so that they are not rendered again for each flush.
 const RECENT_CONTEXTS_MAX: usize = 256;
@@ -60,6 +60,7 @@ pub struct FrameEncoder {
     fresh: Vec<u8>,
     fresh_entries: u32,
     heap: Vec<u8>,
+    times: TimePacker,
     out: Vec<u8>,
 }
 
@@ -219,7 +220,9 @@ impl FrameEncoder {
                 what: "context",
             })?;
             put(slot, row::CONTEXT, &context.to_le_bytes());
-            put_texts(slot, decided, &flush.arena, &mut self.heap);
+            put_event_id(slot, decided.event_id.of(&flush.arena), &mut self.heap);
+            let ts_utc = decided.ts_utc.of(&flush.arena);
+            put_ts_utc(slot, ts_utc, self.times.pack(ts_utc), &mut self.heap);
             put(slot, row::DEDUPE_KEY, &decided.dedupe_key.0);
             put(slot, row::PAYLOAD_HASH, &decided.payload_hash.0);
             put(slot, row::PARTITION_KEY, &decided.partition_key.0);
@@ -256,32 +259,24 @@ fn put(slot: &mut [u8], at: usize, bytes: &[u8]) {
     slot[at..at + bytes.len()].copy_from_slice(bytes);
 }
 
-fn put_texts(slot: &mut [u8], decided: &DecisionRow, arena: &[u8], heap: &mut Vec<u8>) {
+fn put_event_id(slot: &mut [u8], event_id: &[u8], heap: &mut Vec<u8>) {
     put(slot, row::HEAP, &(heap.len() as u32).to_le_bytes());
-    let event_id = decided.event_id.of(arena);
-    match Hash32::from_hex(event_id) {
+    match pack_hex(event_id) {
         Some(packed) => {
-            put(slot, row::EVENT_ID, &packed.0);
+            put(slot, row::EVENT_ID, &packed);
             slot[row::FLAGS] |= row::EVENT_ID_PACKED;
         }
         None => push_text(heap, event_id),
     }
-    let ts_utc = decided.ts_utc.of(arena);
-    match pack_ts(ts_utc) {
+}
+
+fn put_ts_utc(slot: &mut [u8], ts_utc: &[u8], packed: Option<Micros>, heap: &mut Vec<u8>) {
+    match packed {
         Some(packed) => {
             put(slot, row::TS, &packed.0.to_le_bytes());
             slot[row::FLAGS] |= row::TS_PACKED;
         }
         None => push_text(heap, ts_utc),
-    }
-}
-
-/// T-env as a number; only texts that come back exactly the same.
-fn pack_ts(text: &[u8]) -> Option<Micros> {
-    if is_env_shape(text) {
-        Micros::parse_env(text)
-    } else {
-        None
     }
 }
 

@@ -77,9 +77,9 @@ impl InspectedJournal {
                 segments.pop();
             }
         }
-        let files = open_all(run, shard, &segments)?;
-        check_mark(run, shard, mark.as_ref(), &files)?;
-        found.read_from(&files, mark.as_ref())?;
+        check_lengths(run, shard, &segments)?;
+        check_mark(run, shard, mark.as_ref(), &segments)?;
+        found.read_from(run, &segments, mark.as_ref())?;
         Ok(found)
     }
 
@@ -125,19 +125,24 @@ impl InspectedJournal {
 
     fn read_from(
         &mut self,
-        files: &[Arc<SegmentFile>],
+        run: &RunPaths,
+        segments: &[u32],
         mark: Option<&SyncedMark>,
     ) -> Result<(), StoreError> {
         let (first, start) = match mark {
-            Some(mark) => (mark.segment as usize, mark.bytes),
-            None => (newest_with_frame(files)?, SEGMENT_HEADER_BYTES as u64),
+            Some(mark) => (mark.segment, mark.bytes),
+            None => {
+                let newest = newest_with_frame(run, self.shard, segments)?;
+                (newest, SEGMENT_HEADER_BYTES as u64)
+            }
         };
         for end in mark.iter().flat_map(|mark| mark.confirmed_ends()) {
             self.ends.advance(&end);
         }
-        for (index, file) in files.iter().enumerate().skip(first) {
-            let start = if index == first { start } else { 0 };
-            self.read_segment(file, start, index + 1 == files.len())?;
+        for segment in segments.iter().filter(|segment| **segment >= first) {
+            let file = require_segment(run, self.shard, *segment)?;
+            let start = if *segment == first { start } else { 0 };
+            self.read_segment(&file, start, Some(segment) == segments.last())?;
         }
         Ok(())
     }
@@ -210,43 +215,48 @@ impl InspectedJournal {
     }
 }
 
-/// Opens all segments; each must be as long as its successor says.
-fn open_all(
-    run: &RunPaths,
-    shard: u16,
-    segments: &[u32],
-) -> Result<Vec<Arc<SegmentFile>>, StoreError> {
-    let mut files: Vec<Arc<SegmentFile>> = Vec::with_capacity(segments.len());
+/// Every segment must be as long as its successor says. One file is open at a time.
+fn check_lengths(run: &RunPaths, shard: u16, segments: &[u32]) -> Result<(), StoreError> {
+    let mut previous: Option<Arc<SegmentFile>> = None;
     for segment in segments {
-        let path = PathBuf::from(layout::segment_path(run, shard, *segment));
-        let file = open_segment(run, shard, *segment)?
-            .ok_or_else(|| damaged(&path, 0, "segment header is not written"))?;
+        let file = require_segment(run, shard, *segment)?;
         let expected = file.header().previous_bytes;
-        if let Some(previous) = files.last() {
+        if let Some(previous) = previous {
             let length = previous.length()?;
             if length != expected {
                 let cause = format!("segment has {length} bytes, its successor says {expected}");
                 return Err(damaged(previous.path(), length.min(expected), cause));
             }
         }
-        files.push(file);
+        previous = Some(file);
     }
-    Ok(files)
+    Ok(())
+}
+
+fn require_segment(
+    run: &RunPaths,
+    shard: u16,
+    segment: u32,
+) -> Result<Arc<SegmentFile>, StoreError> {
+    let path = PathBuf::from(layout::segment_path(run, shard, segment));
+    open_segment(run, shard, segment)?
+        .ok_or_else(|| damaged(&path, 0, "segment header is not written"))
 }
 
 fn check_mark(
     run: &RunPaths,
     shard: u16,
     mark: Option<&SyncedMark>,
-    files: &[Arc<SegmentFile>],
+    segments: &[u32],
 ) -> Result<(), StoreError> {
     let Some(mark) = mark.filter(|mark| mark.bytes > 0) else {
         return Ok(());
     };
-    let Some(file) = files.get(mark.segment as usize) else {
+    if !segments.contains(&mark.segment) {
         let path = layout::segment_path(run, shard, mark.segment);
         return Err(damaged(Path::new(&path), 0, "journal segment is missing"));
-    };
+    }
+    let file = require_segment(run, shard, mark.segment)?;
     let length = file.length()?;
     if length < mark.bytes {
         let cause = format!("journal ends here, but was synced up to {}", mark.bytes);
@@ -256,11 +266,11 @@ fn check_mark(
 }
 
 /// The newest segment whose first frame is good; its first frame tells all partition ends.
-fn newest_with_frame(files: &[Arc<SegmentFile>]) -> Result<usize, StoreError> {
-    for (index, file) in files.iter().enumerate().rev() {
-        let mut cursor = FrameCursor::new(file.clone());
+fn newest_with_frame(run: &RunPaths, shard: u16, segments: &[u32]) -> Result<u32, StoreError> {
+    for segment in segments.iter().rev() {
+        let mut cursor = FrameCursor::new(require_segment(run, shard, *segment)?);
         if matches!(cursor.next_frame()?, Step::Frame(_)) {
-            return Ok(index);
+            return Ok(*segment);
         }
     }
     Ok(0)

@@ -42,6 +42,7 @@ mod sync_pool;
 mod synced_mark;
 #[cfg(test)]
 mod tests;
+mod text_packing;
 
 pub use bus_reader::{BusReader, BusRecord, BusStream, ReadBound, bus_partitions};
 pub use frame_decode::{Frame, PartitionEntry, RowView};

@@ -10,6 +10,9 @@ use std::sync::Arc;
 use wellspring_domain::admission::decision::PartitionAppend;
 use wellspring_domain::ports::StoreError;
 
+/// Bytes checked and written at once: what the checksum has read is still in the cache for the write.
+const WRITE_BYTES: usize = 128 * 1024;
+
 /// The partitions one shard writes.
 pub struct PartitionWriters {
     state: Arc<RunState>,
@@ -50,15 +53,19 @@ impl PartitionWriters {
             append.events as usize,
             "one line per event"
         );
-        let placed = PlacedAppend {
-            first_byte: writer.end.next_byte,
-            checksum: crc32c::crc32c(&append.bytes),
-        };
-        writer.file.write_at(&append.bytes, writer.end.next_byte)?;
-        writer.end.next_byte += append.bytes.len() as u64;
+        let first_byte = writer.end.next_byte;
+        let mut checksum = 0;
+        for part in append.bytes.chunks(WRITE_BYTES) {
+            checksum = crc32c::crc32c_append(checksum, part);
+            writer.file.write_at(part, writer.end.next_byte)?;
+            writer.end.next_byte += part.len() as u64;
+        }
         writer.end.next_offset += u64::from(append.events);
         writer.touched = true;
-        Ok(placed)
+        Ok(PlacedAppend {
+            first_byte,
+            checksum,
+        })
     }
 
     /// Files written since the last call.

@@ -1,9 +1,12 @@
 //! Reading the bus by offset: our own folders and those of other programs.
 
 use super::fixture::{Feeder, Plan, TOPICS, TestRun};
+use crate::event_bus::embedded_log::head::read_head;
+use crate::event_bus::embedded_log::synced_mark::SyncedMark;
 use crate::event_bus::embedded_log::{BusReader, ReadBound, bus_partitions, layout};
 use std::fs;
 use std::path::Path;
+use std::time::{Duration, Instant};
 use wellspring_domain::ports::StoreError;
 
 fn filled(flushes: usize, events: usize) -> TestRun {
@@ -102,4 +105,34 @@ fn lines_missing_below_the_head_are_an_error_not_an_end() {
     let read: Vec<_> = reader.stream(0).unwrap().collect();
     assert_eq!(read.len(), 3);
     assert!(matches!(read[2], Err(StoreError::Damaged { .. })));
+}
+
+#[test]
+fn heads_and_sync_marks_follow_commits_while_the_gate_writes() {
+    let mut run = TestRun::new();
+    run.options.mark_interval = Duration::ZERO;
+    let mut open = run.open(1);
+    let mut feeder = Feeder::new(&run, &open, 0);
+    for number in 1..=3 {
+        open.shards[0]
+            .log
+            .commit(&feeder.flush(&Plan::admit(5)))
+            .unwrap();
+        let head = layout::head_path(&run.paths(), TOPICS[0], 0);
+        wait_until(|| read_head(Path::new(&head)).unwrap() == Some(5 * number));
+        let journal = fs::metadata(run.segment(0, 0)).unwrap().len();
+        let mark = || SyncedMark::read(&run.paths(), 0).unwrap();
+        wait_until(|| mark().is_some_and(|mark| mark.bytes == journal));
+    }
+}
+
+fn wait_until(condition: impl Fn() -> bool) {
+    let start = Instant::now();
+    while !condition() {
+        assert!(
+            start.elapsed() < Duration::from_secs(20),
+            "it never became true"
+        );
+        std::thread::yield_now();
+    }
 }
