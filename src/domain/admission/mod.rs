@@ -2,6 +2,7 @@
 
 pub mod anomaly;
 pub mod auth;
+pub mod bus_line;
 pub mod claims;
 pub mod decision;
 pub mod envelope;

@@ -48,5 +48,5 @@ pub use bus_reader::{BusReader, BusRecord, BusStream, ReadBound, bus_partitions}
 pub use frame_decode::{Frame, PartitionEntry, RowView};
 pub use gate_store::EmbeddedGateStore;
 pub use journal_reader::{JournalFrames, JournalReader, JournalRows};
-pub use run_state::{LogOptions, PartitionCounts};
+pub use run_state::{LogOptions, PartitionCounts, RunLock};
 pub use wellspring_domain::admission::journal_row::{JournalOutcome, JournalRow};

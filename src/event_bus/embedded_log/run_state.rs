@@ -3,6 +3,7 @@
 use super::disk::{Faults, create_folder, failed};
 use super::frame_decode::ConfirmedEnd;
 use super::layout;
+use crate::state_store::embedded::prune::PrunedTopics;
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::Write;
@@ -136,6 +137,7 @@ pub struct RunState {
 impl RunState {
     /// Takes the run's lock; creates the folder of a new run.
     pub fn lock(run: &RunPaths, options: &LogOptions) -> Result<RunState, StoreError> {
+        refuse_pruned(run)?;
         create_folder(Path::new(&run.ig()))?;
         Ok(RunState {
             _lock: take_lock(Path::new(&layout::lock_path(run)))?,
@@ -195,6 +197,29 @@ pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex
         .lock()
         .unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+/// Offsets of a pruned run cannot be continued: its partition files are gone.
+fn refuse_pruned(run: &RunPaths) -> Result<(), StoreError> {
+    match PrunedTopics::load(run)?.topics().next() {
+        None => Ok(()),
+        Some(stub) => Err(StoreError::Unavailable {
+            operation: "open run for admission",
+            key: layout::topic_folder(run, &stub.topic),
+            cause: "the bus data of this run was pruned".to_owned(),
+        }),
+    }
+}
+
+/// The lock of a run for work on its files while no gate has it open. Given back when dropped.
+pub struct RunLock(#[expect(dead_code, reason = "the open file is the lock")] File);
+
+impl RunLock {
+    /// Takes the lock; `Locked` when a gate, or other work, has the run.
+    pub fn take(run: &RunPaths) -> Result<RunLock, StoreError> {
+        create_folder(Path::new(&run.ig()))?;
+        take_lock(Path::new(&layout::lock_path(run))).map(RunLock)
+    }
 }
 
 fn take_lock(path: &Path) -> Result<File, StoreError> {

@@ -5,6 +5,8 @@ pub mod checkpoints;
 pub mod index;
 pub mod journal_source;
 pub mod projections;
+pub mod prune;
 pub mod receipts;
 #[cfg(test)]
 pub(crate) mod test_run;
+pub mod verify;

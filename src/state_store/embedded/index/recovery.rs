@@ -70,7 +70,20 @@ fn add(sum: &mut [u64; 4], hash: &Hash32) {
     }
 }
 
+/// Opens the shards. Damage that a merge meets while the tail is inserted has dropped the manifest of
+/// its shard: the second attempt makes that shard again.
 pub(super) fn open_shards(
+    paths: &RunPaths,
+    layout: &RunLayout,
+    journal: &dyn JournalSource,
+) -> Result<Vec<IndexShard>, StoreError> {
+    match try_open_shards(paths, layout, journal) {
+        Err(StoreError::Damaged { .. }) => try_open_shards(paths, layout, journal),
+        opened_or_refused => opened_or_refused,
+    }
+}
+
+fn try_open_shards(
     paths: &RunPaths,
     layout: &RunLayout,
     journal: &dyn JournalSource,

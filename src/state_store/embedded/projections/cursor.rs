@@ -28,6 +28,15 @@ pub fn key(paths: &RunPaths, name: &str) -> String {
 }
 
 impl ProjectionCursor {
+    /// The cursor of a run's projection.
+    pub fn of_run(
+        store: &dyn ObjectStore,
+        paths: &RunPaths,
+        name: &str,
+    ) -> Result<ProjectionCursor, StoreError> {
+        ProjectionCursor::load(store, &key(paths, name))
+    }
+
     /// Reads a cursor; a missing or damaged one stands at the start, which only repeats work.
     pub fn load(store: &dyn ObjectStore, key: &str) -> Result<ProjectionCursor, StoreError> {
         let Some(bytes) = store.get(key)? else {
