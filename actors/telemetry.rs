@@ -32,7 +32,7 @@ pub mod names {
     pub const CREDIT_BLOCKED_MICROS: &str = "wellspring_credit_blocked_micros";
 }
 
-use crate::runtime::{NodeState, NodeView, TreeHandle};
+use crate::runtime::{NodeState, NodeView, TreeHandle, TreeNode};
 use metrics::gauge;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use std::time::Duration;
@@ -63,6 +63,39 @@ pub struct TelemetryArgs {
     pub tree: TreeHandle,
     /// How often.
     pub every: Duration,
+}
+
+/// Starts the exporter and shows it in the tree. Dropping the handle leaves it running; stop it with
+/// [`ExporterHandle::stop`].
+pub async fn spawn_exporter(tree: TreeHandle, every: Duration) -> Option<ExporterHandle> {
+    let node = tree.node("telemetry exporter", "telemetry_exporter");
+    let args = TelemetryArgs { tree, every };
+    match Actor::spawn(None, TelemetryExporter, args).await {
+        Ok((actor, _join)) => {
+            node.set_state(NodeState::Running);
+            Some(ExporterHandle { actor, node })
+        }
+        Err(error) => {
+            // Metrics are not worth a start that fails.
+            node.set_last_error(format!("STAGE_NOT_STARTED: {error}"));
+            node.set_state(NodeState::Failed);
+            None
+        }
+    }
+}
+
+/// A running exporter.
+pub struct ExporterHandle {
+    actor: ActorRef<TelemetryMsg>,
+    node: TreeNode,
+}
+
+impl ExporterHandle {
+    /// Stops it.
+    pub fn stop(self) {
+        self.actor.stop(None);
+        self.node.set_state(NodeState::Stopped);
+    }
 }
 
 /// Copies the live tree into gauges, so that one place decides how it looks to Prometheus.

@@ -15,8 +15,12 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
 use wellspring_actors::runtime::{BoxFuture, TreeHandle};
+use wellspring_actors::telemetry::spawn_exporter;
 use wellspring_domain::ports::Clock;
 use wellspring_domain::run_paths::{PlatformRunId, RunPaths};
+
+/// How often the live tree is copied into metrics.
+const METRICS_EVERY: Duration = Duration::from_secs(1);
 
 /// What a daemon does besides serving a gate.
 pub trait Streams: Send {
@@ -78,6 +82,7 @@ async fn serve(settings: &Settings, plan: DaemonPlan) -> anyhow::Result<bool> {
     let stop = process::stop_signal()?;
     let tree = live_tree();
     let metrics = Metrics::start().ok();
+    let exporter = spawn_exporter(tree.clone(), METRICS_EVERY).await;
     let options = GateOptions {
         own_run: plan.own_run.clone(),
         tree: tree.clone(),
@@ -104,6 +109,9 @@ async fn serve(settings: &Settings, plan: DaemonPlan) -> anyhow::Result<bool> {
         );
     }
     gate.stop(deadline / 2).await;
+    if let Some(exporter) = exporter {
+        exporter.stop();
+    }
     Ok(streams_ok? && drained)
 }
 
