@@ -18,6 +18,7 @@ pub mod ps;
 pub mod run;
 pub mod scenario;
 pub mod scenario_request;
+pub mod stream;
 pub mod world;
 
 use crate::telemetry::Verbosity;
@@ -66,6 +67,8 @@ pub enum Command {
     World(world::WorldArgs),
     /// The Ingestion Gate on its own, behind HTTP.
     Gate(gate::GateCommandArgs),
+    /// The World Streamer on its own, pushing to a gate over HTTP: ready, run.
+    Stream(stream::StreamArgs),
     /// The live supervision tree of a running Wellspring.
     Ps(ps::PsArgs),
     /// What is wrong with this installation, all of it.
@@ -102,6 +105,7 @@ fn dispatch(command: Command, ctx: &CliContext) -> anyhow::Result<Outcome> {
         Command::Scenario(args) => scenario::run(args, ctx),
         Command::World(args) => world::run(args, ctx),
         Command::Gate(args) => gate::run(args, ctx),
+        Command::Stream(args) => stream::run(args, ctx),
         Command::Ps(args) => ps::run(args, ctx),
         Command::Doctor(args) => doctor::run(args, ctx),
         Command::Config(args) => config::run(args, ctx),

@@ -246,9 +246,18 @@ fn transient(error: reqwest::Error) -> PushError {
     let detail = match error.is_timeout() {
         true => "timeout".to_owned(),
         // Without the address: it may carry more than a place.
-        false => error.without_url().to_string(),
+        false => innermost(&error.without_url()),
     };
     PushError::Transient { detail }
+}
+
+/// The first cause in words, such as "connection refused".
+fn innermost(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause.to_string()
 }
 
 /// What an answer of 400 and above means for everything that was sent.

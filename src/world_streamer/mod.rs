@@ -9,10 +9,12 @@ pub mod processes;
 pub mod ready_desk;
 pub mod ready_records;
 pub mod ready_story;
+pub mod service;
 pub mod setup;
 
 #[cfg(test)]
 mod ready_desk_tests;
 
 pub use ready_desk::FileReadyDesk;
+pub use service::{ConsumeUntil, ReadyConsumer};
 pub use setup::{PreparedStream, StreamOptions, StreamTarget, WorldStreamer};
