@@ -46,7 +46,7 @@ pub struct FactsInput<'a> {
     /// Where the world lies.
     pub pack_ref: OraclePackRef,
     /// The digest over the world's files.
-    pub world_digest: String,
+    pub world_digest: Option<String>,
     /// Who proved it.
     pub provenance: &'a Provenance,
 }
@@ -68,6 +68,12 @@ pub fn facts_view(input: FactsInput<'_>, ledger: &RunLedger<'_>) -> RunFactsView
             .map(|id| (id.clone(), format!("{root}/output_id={id}")))
             .collect()
     });
+    let mut notes = vec![DELIVERY_NOTE_STREAM.to_owned()];
+    notes.extend(
+        input
+            .world_digest
+            .map(|hex| format!("{WORLD_DIGEST_NOTE_PREFIX}{hex}")),
+    );
     RunFactsView {
         run_id: intent.run_id.clone(),
         platform_run_id: input.platform_run_id.to_string(),
@@ -96,10 +102,7 @@ pub fn facts_view(input: FactsInput<'_>, ledger: &RunLedger<'_>) -> RunFactsView
         environment: Some(input.provenance.environment.clone()),
         provenance: Some(input.provenance.clone()),
         oracle_pack_ref: Some(pack_ref),
-        evidence_notes: Some(vec![
-            DELIVERY_NOTE_STREAM.to_owned(),
-            format!("{WORLD_DIGEST_NOTE_PREFIX}{}", input.world_digest),
-        ]),
+        evidence_notes: Some(notes),
     }
 }
 

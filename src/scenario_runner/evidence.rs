@@ -52,38 +52,27 @@ pub struct Collected {
     pub findings: EvidenceFindings,
     /// Where the world lies, with its pack when it has one.
     pub pack_ref: OraclePackRef,
-    /// Files of all located outputs.
-    pub files: Vec<ObjectMeta>,
+    /// The digest over the world's files that does not depend on where it lies (W28); `None` unless
+    /// everything was found.
+    pub world_digest: Option<String>,
 }
 
 impl WorldUnderProof<'_> {
-    /// Looks at pack, gates and outputs, then proves the instances.
-    pub fn collect(
-        &self,
-        plan: &RunPlan,
-        digests: &EvidenceDigests,
-        ledger: &mut RunLedger<'_>,
-    ) -> Result<Collected, RunError> {
+    /// Looks at pack, gates and outputs. Only reads; takes as long as the world is big.
+    pub fn look(&self, plan: &RunPlan, digests: &EvidenceDigests) -> Result<Collected, RunError> {
         let mut findings = EvidenceFindings::default();
         let pack_ref = self.look_at_pack(&mut findings)?;
         self.look_at_gates(plan, &mut findings)?;
         let files = self.look_at_outputs(plan, digests, &mut findings)?;
-        let complete = findings.conflicts.is_empty()
-            && findings.failures.is_empty()
-            && findings.missing.is_empty();
-        if complete {
-            self.prove_instances(ledger, &mut findings)?;
-        }
+        let world_digest = match is_complete(&findings) {
+            true => Some(world_digest(self.world, &files)?.to_string()),
+            false => None,
+        };
         Ok(Collected {
             findings,
             pack_ref,
-            files,
+            world_digest,
         })
-    }
-
-    /// The digest over the world's files that does not depend on where it lies (W28).
-    pub fn world_digest(&self, files: &[ObjectMeta]) -> Result<String, StoreError> {
-        Ok(world_digest(self.world, files)?.to_string())
     }
 
     fn tokens(&self) -> WorldTokens {
@@ -263,11 +252,15 @@ impl WorldUnderProof<'_> {
         output_ids.iter().filter_map(find).collect()
     }
 
-    fn prove_instances(
+    /// Writes the proof of every instance, once nothing else is missing.
+    pub fn prove_instances(
         &self,
         ledger: &mut RunLedger<'_>,
         findings: &mut EvidenceFindings,
     ) -> Result<(), RunError> {
+        if !is_complete(findings) {
+            return Ok(());
+        }
         let tokens = self.tokens();
         let entries: BTreeMap<&str, &OutputEntry> = self
             .contract_files
@@ -295,6 +288,11 @@ impl WorldUnderProof<'_> {
         }
         Ok(())
     }
+}
+
+/// True when all was found and nothing is wrong with it.
+fn is_complete(findings: &EvidenceFindings) -> bool {
+    findings.conflicts.is_empty() && findings.failures.is_empty() && findings.missing.is_empty()
 }
 
 /// Writes a proof once. `None` when another one is stored that states something else.

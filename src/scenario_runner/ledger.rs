@@ -5,11 +5,12 @@
 //! its run stops writing (contract 5.3).
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::{Map, Value};
 use wellspring_domain::canonical_json::to_cj;
-use wellspring_domain::ports::{Clock, LeaseGrant, Leases, ObjectStore, PutOutcome, StoreError};
+use wellspring_domain::ports::{Clock, ObjectStore, PutOutcome, StoreError};
 use wellspring_domain::scenario::document::Document;
 use wellspring_domain::scenario::run_record::{
     QuarantineFile, RecordEvent, RecordIndex, RecordKind, RunStatus,
@@ -17,6 +18,21 @@ use wellspring_domain::scenario::run_record::{
 use wellspring_domain::scenario::state_machine::RunState;
 
 use super::error::RunError;
+use super::lease::HeldLease;
+
+/// How often a lease is renewed while nothing is written.
+const RENEWAL_INTERVAL: Duration = Duration::from_secs(30);
+/// How long a torn line is given to become whole: another process may just be writing it.
+const TORN_LINE_PATIENCE: Duration = Duration::from_millis(50);
+
+/// What may be done about a line that a crash cut short.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TornLine {
+    /// The holder of the run's own lease drops it from the file.
+    Drop,
+    /// Others pass over it.
+    Skip,
+}
 
 /// Store keys of one run's documents.
 #[derive(Clone, Debug)]
@@ -154,74 +170,6 @@ pub fn list_quarantined(
     Ok(files)
 }
 
-/// A lease this runner holds; given back when dropped.
-pub struct HeldLease<'a> {
-    leases: &'a dyn Leases,
-    clock: &'a dyn Clock,
-    key: String,
-    ttl_seconds: u64,
-    grant: LeaseGrant,
-    renewed_at: u64,
-}
-
-impl<'a> HeldLease<'a> {
-    /// Takes the lease; `None` when another holds it.
-    pub fn acquire(
-        leases: &'a dyn Leases,
-        clock: &'a dyn Clock,
-        key: &str,
-        owner: &str,
-        ttl_seconds: u64,
-    ) -> Result<Option<HeldLease<'a>>, RunError> {
-        let renewed_at = clock.monotonic_micros();
-        let grant = leases.acquire(key, owner, ttl_seconds)?;
-        Ok(grant.map(|grant| HeldLease {
-            leases,
-            clock,
-            key: key.to_owned(),
-            ttl_seconds,
-            grant,
-            renewed_at,
-        }))
-    }
-
-    /// Checks that the lease is still ours and extends it. The monotonic clock decides first: however
-    /// the wall clock is set, a lease that was not renewed in time is over (W30).
-    pub fn keep(&mut self) -> Result<(), RunError> {
-        if self.grant.token.is_empty() {
-            return Err(RunError::LeaseTokenMissing {
-                key: self.key.clone(),
-            });
-        }
-        let lost = || RunError::LeaseLost {
-            key: self.key.clone(),
-        };
-        let now = self.clock.monotonic_micros();
-        let ttl_micros = self.ttl_seconds.saturating_mul(1_000_000);
-        if now.saturating_sub(self.renewed_at) >= ttl_micros {
-            return Err(lost());
-        }
-        if !self.leases.holds(&self.key, &self.grant.token)? {
-            return Err(lost());
-        }
-        self.grant = self
-            .leases
-            .renew(&self.key, &self.grant.token, self.ttl_seconds)?
-            .ok_or_else(lost)?;
-        self.renewed_at = now;
-        Ok(())
-    }
-}
-
-impl Drop for HeldLease<'_> {
-    fn drop(&mut self) {
-        // A lease that cannot be given back runs out by itself.
-        if let Err(error) = self.leases.release(&self.key, &self.grant.token) {
-            tracing::warn!(lease = %self.key, %error, "lease was not released");
-        }
-    }
-}
-
 /// One run's ledger, opened for writing.
 pub struct RunLedger<'a> {
     store: &'a dyn ObjectStore,
@@ -239,8 +187,9 @@ impl<'a> RunLedger<'a> {
         clock: &'a dyn Clock,
         keys: LedgerKeys,
         lease: HeldLease<'a>,
+        torn_line: TornLine,
     ) -> Result<RunLedger<'a>, RunError> {
-        let record = read_record(store, &keys)?;
+        let record = read_record(store, &keys, torn_line)?;
         let known = record.iter().map(|event| event.event_id.clone()).collect();
         Ok(RunLedger {
             store,
@@ -262,9 +211,14 @@ impl<'a> RunLedger<'a> {
         &self.record
     }
 
-    /// Checks and renews the lease, for work that takes long without writing.
+    /// Checks and renews the lease.
     pub fn keep_lease(&mut self) -> Result<(), RunError> {
         self.lease.keep()
+    }
+
+    /// Keeps the lease while `work` runs for long without writing.
+    pub fn keep_lease_while<T>(&mut self, work: impl FnOnce() -> T) -> Result<T, RunError> {
+        self.lease.keep_while(RENEWAL_INTERVAL, work)
     }
 
     /// The status as stored.
@@ -362,25 +316,38 @@ fn json_file<T: Serialize>(document: &T) -> Result<String, RunError> {
 
 /// The record's facts. A line cut short by a crash is dropped from the file, so that every reader
 /// finds whole lines only; its fact is told again by the step that was cut off.
-fn read_record(store: &dyn ObjectStore, keys: &LedgerKeys) -> Result<Vec<RecordEvent>, RunError> {
+fn read_record(
+    store: &dyn ObjectStore,
+    keys: &LedgerKeys,
+    torn_line: TornLine,
+) -> Result<Vec<RecordEvent>, RunError> {
     let key = keys.record();
     let Some(bytes) = store.get(&key)? else {
         return Ok(Vec::new());
     };
-    let mut whole = Vec::with_capacity(bytes.len());
-    let mut record: Vec<RecordEvent> = Vec::new();
-    for line in bytes.split_inclusive(|byte| *byte == b'\n') {
-        let event: Result<RecordEvent, _> = serde_json::from_slice(line);
-        match event {
-            Ok(event) if line.ends_with(b"\n") => {
-                whole.extend_from_slice(line);
-                record.push(event);
-            }
-            _torn => tracing::warn!(key, "a torn line was dropped from the run record"),
-        }
+    let (record, whole) = whole_lines(&bytes);
+    if whole.len() == bytes.len() || torn_line == TornLine::Skip {
+        return Ok(record);
     }
+    std::thread::sleep(TORN_LINE_PATIENCE);
+    let bytes = store.get(&key)?.unwrap_or_default();
+    let (record, whole) = whole_lines(&bytes);
     if whole.len() != bytes.len() {
+        tracing::warn!(key, "a torn line was dropped from the run record");
         store.put(&key, &whole)?;
     }
     Ok(record)
+}
+
+/// The events of all whole lines, and the bytes of those lines.
+fn whole_lines(bytes: &[u8]) -> (Vec<RecordEvent>, Vec<u8>) {
+    let mut record: Vec<RecordEvent> = Vec::new();
+    let mut whole = Vec::with_capacity(bytes.len());
+    for line in bytes.split_inclusive(|byte| *byte == b'\n') {
+        if let (true, Ok(event)) = (line.ends_with(b"\n"), serde_json::from_slice(line)) {
+            whole.extend_from_slice(line);
+            record.push(event);
+        }
+    }
+    (record, whole)
 }

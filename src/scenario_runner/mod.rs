@@ -10,6 +10,7 @@ mod endings;
 mod engine_invocation;
 mod error;
 mod evidence;
+mod lease;
 mod ledger;
 mod observation;
 mod planning;

@@ -87,7 +87,8 @@ impl ScenarioRunner {
         proof: &WorldUnderProof<'_>,
         plan: &RunPlan,
     ) -> Result<Progress, RunError> {
-        let collected = proof.collect(plan, &self.digests, ledger)?;
+        let mut collected = ledger.keep_lease_while(|| proof.look(plan, &self.digests))??;
+        proof.prove_instances(ledger, &mut collected.findings)?;
         let deadline = plan
             .evidence_deadline()
             .map_err(|error| plan_drift(error.to_string()))?;
@@ -122,7 +123,7 @@ impl ScenarioRunner {
                     policy: &self.config.policy,
                     bundle,
                     pack_ref: collected.pack_ref,
-                    world_digest: proof.world_digest(&collected.files)?,
+                    world_digest: collected.world_digest,
                     provenance: &self.config.provenance,
                 };
                 let facts = facts_view(input, ledger);

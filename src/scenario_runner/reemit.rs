@@ -18,7 +18,8 @@ use wellspring_domain::scenario::state_machine::RunState;
 
 use super::commit::{publish_signal, ready_signal};
 use super::error::RunError;
-use super::ledger::{HeldLease, RunLedger, read_status};
+use super::lease::HeldLease;
+use super::ledger::{RunLedger, TornLine, read_status};
 use super::observation::{Outcome, Phase};
 use super::runner::{ScenarioRunner, object};
 
@@ -94,7 +95,7 @@ impl ScenarioRunner {
                 Some("RUN_NOT_FOUND"),
             ));
         };
-        let mut ledger = RunLedger::open(self.store(), clock, keys, lease)?;
+        let mut ledger = RunLedger::open(self.store(), clock, keys, lease, TornLine::Skip)?;
         let attempt_no = next_attempt_no(ledger.record());
         ledger.fact(
             RecordKind::ReemitRequested,
@@ -350,7 +351,8 @@ impl ScenarioRunner {
                 ));
             }
         };
-        let fact = json!({"kind": kind, "message_id": message_id, "attempt_no": reemit.attempt_no});
+        let fact = json!({"kind": kind, "message_id": message_id, "attempt_no": reemit.attempt_no,
+                          "reemit_kind": reemit.request.reemit_kind.as_str()});
         reemit
             .ledger
             .fact(RecordKind::ReemitPublished, object(fact))?;

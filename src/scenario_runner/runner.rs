@@ -15,7 +15,8 @@ use wellspring_domain::scenario::state_machine::RunState;
 use super::commit::check_stored_facts;
 use super::config::ScenarioRunnerConfig;
 use super::error::RunError;
-use super::ledger::{HeldLease, LedgerKeys, RunLedger, read_status};
+use super::lease::HeldLease;
+use super::ledger::{LedgerKeys, RunLedger, TornLine, read_status};
 use super::observation::{Observation, Outcome, Phase};
 use crate::session_ledger::SessionLedger;
 use crate::world_files::evidence_digest::EvidenceDigests;
@@ -88,6 +89,7 @@ impl ScenarioRunner {
             ports.clock.as_ref(),
             keys.clone(),
             lease,
+            TornLine::Drop,
         )?;
         let progress = self.advance(&mut ledger, &intent, &fingerprint)?;
         drop(ledger); // gives the lease back before anybody hears the answer
@@ -209,7 +211,8 @@ impl ScenarioRunner {
             json!({}),
         );
         if matches!(status.state, RunState::Failed | RunState::Quarantined) {
-            let message = format!("Run already ended {}.", status.state.as_str());
+            let reason = status.reason_code.as_deref().unwrap_or("no reason given");
+            let message = format!("Run already ended {}: {reason}.", status.state.as_str());
             return Ok(ended(status, message));
         }
         let plan = match self.plan(ledger, intent)? {
