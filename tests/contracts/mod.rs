@@ -1,4 +1,7 @@
 //! Codes, answers and refusals of the contract, each provoked from outside.
 
+mod http_edge;
 mod oracle_check;
 mod oracle_pack;
+mod push;
+mod scenario_run;

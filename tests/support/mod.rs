@@ -1,6 +1,9 @@
 //! What every black-box test needs: a folder of its own, the built program, worlds, daemons, HTTP.
 
+pub mod daemon;
 pub mod finished;
+pub mod gate_client;
+pub mod scenario;
 pub mod site;
 pub mod world;
 

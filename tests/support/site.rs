@@ -148,3 +148,9 @@ pub fn copy_folder(from: &Path, to: &Path) {
         }
     }
 }
+
+/// Fails with the whole story when a part is missing.
+#[track_caller]
+pub fn assert_contains(text: &str, part: &str, story: &str) {
+    assert!(text.contains(part), "no {part:?} in: {story}");
+}

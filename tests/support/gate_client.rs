@@ -1,0 +1,147 @@
+//! A plain client of the gate, and envelopes it accepts.
+
+use std::time::Duration;
+
+use reqwest::blocking::{Client, RequestBuilder};
+use serde_json::{Value, json};
+
+/// The platform run of hand-made envelopes.
+pub const RUN: &str = "platform_20260101T000000Z";
+
+/// What the gate answered.
+#[derive(Debug)]
+pub struct Answer {
+    /// HTTP status.
+    pub status: u16,
+    /// JSON body; `Null` when it is none.
+    pub body: Value,
+    /// The `Retry-After` header.
+    pub retry_after: Option<String>,
+}
+
+impl Answer {
+    /// The decision of a push.
+    pub fn decision(&self) -> &str {
+        self.body["decision"].as_str().unwrap_or("")
+    }
+
+    /// The error code, else the reason code of the receipt.
+    pub fn code(&self) -> &str {
+        let reason = &self.body["receipt"]["reason_codes"][0];
+        let error = &self.body["error"];
+        error.as_str().or(reason.as_str()).unwrap_or("")
+    }
+}
+
+/// Talks to one gate.
+pub struct GateClient {
+    client: Client,
+    url: String,
+}
+
+impl GateClient {
+    /// A client of the gate at this address.
+    pub fn new(url: &str) -> Self {
+        let client = Client::builder()
+            .timeout(Duration::from_secs(60))
+            .build()
+            .unwrap();
+        GateClient {
+            client,
+            url: url.to_owned(),
+        }
+    }
+
+    /// Pushes one envelope.
+    pub fn push(&self, envelope: &Value) -> Answer {
+        self.push_bytes(envelope.to_string())
+    }
+
+    /// Pushes any body.
+    pub fn push_bytes(&self, body: impl Into<reqwest::blocking::Body>) -> Answer {
+        self.send(
+            self.client
+                .post(format!("{}/v1/ingest/push", self.url))
+                .body(body),
+        )
+    }
+
+    /// Pushes any body with a header.
+    pub fn push_as(&self, header: (&str, &str), envelope: &Value) -> Answer {
+        let post = self.client.post(format!("{}/v1/ingest/push", self.url));
+        self.send(post.header(header.0, header.1).body(envelope.to_string()))
+    }
+
+    /// Pushes a batch body.
+    pub fn push_batch(&self, body: impl Into<reqwest::blocking::Body>) -> Answer {
+        self.send(
+            self.client
+                .post(format!("{}/v1/ingest/push_batch", self.url))
+                .body(body),
+        )
+    }
+
+    /// GET of a path.
+    pub fn get(&self, path: &str) -> Answer {
+        self.send(self.client.get(format!("{}{path}", self.url)))
+    }
+
+    /// GET of a path with a header.
+    pub fn get_as(&self, header: (&str, &str), path: &str) -> Answer {
+        self.send(
+            self.client
+                .get(format!("{}{path}", self.url))
+                .header(header.0, header.1),
+        )
+    }
+
+    /// POST without a body.
+    pub fn post(&self, path: &str) -> Answer {
+        self.send(self.client.post(format!("{}{path}", self.url)))
+    }
+
+    /// The text of a path.
+    pub fn text(&self, path: &str) -> String {
+        let response = self
+            .client
+            .get(format!("{}{path}", self.url))
+            .send()
+            .unwrap();
+        response.text().unwrap()
+    }
+
+    #[track_caller]
+    fn send(&self, request: RequestBuilder) -> Answer {
+        let response = request
+            .send()
+            .unwrap_or_else(|error| panic!("no answer: {error:?}"));
+        let status = response.status().as_u16();
+        let header = response.headers().get("retry-after");
+        let retry_after = header.map(|value| value.to_str().unwrap().to_owned());
+        let text = response.text().unwrap();
+        let body = serde_json::from_str(&text).unwrap_or(Value::Null);
+        Answer {
+            status,
+            body,
+            retry_after,
+        }
+    }
+}
+
+/// A traffic event the gate admits; `name` makes its identity.
+pub fn traffic(name: &str, flow_id: u64) -> Value {
+    let (mf, ph) = ("a".repeat(64), "b".repeat(64));
+    json!({
+        "event_id": name, "event_type": "s3_event_stream_with_fraud_6B", "schema_version": "v1",
+        "ts_utc": "2026-01-01T00:00:01.250000Z", "manifest_fingerprint": mf, "parameter_hash": ph,
+        "seed": 42, "scenario_id": "baseline_v1", "run_id": "c".repeat(32),
+        "platform_run_id": RUN, "scenario_run_id": "d".repeat(32),
+        "producer": "svc:world_stream_producer",
+        "payload": {
+            "flow_id": flow_id, "event_seq": 1, "event_type": "AUTH_REQUEST",
+            "ts_utc": "2026-01-01T00:00:01.250000Z", "amount": 25.99, "seed": 42,
+            "manifest_fingerprint": mf, "parameter_hash": ph, "scenario_id": "baseline_v1",
+            "fraud_flag": false, "campaign_id": null
+        }
+    })
+}
