@@ -81,7 +81,7 @@ fn bodies_that_are_no_event_get_a_clear_answer() {
 fn api_keys_open_the_gate_and_never_reach_a_receipt() {
     let (site, _daemon, client) = gate(&[
         "wiring.security.auth_mode=api_key",
-        "wiring.security.auth_allowlist=[\"key-one\"]",
+        "wiring.security.auth_allowlist=key-one",
     ]);
     let event = traffic("keyed", 1);
     let nobody = client.push(&event);
@@ -131,8 +131,8 @@ fn service_tokens_are_checked_against_the_secret_and_the_list() {
     let (_site, _daemon, client) = gate(&[
         "wiring.security.auth_mode=service_token",
         "wiring.security.api_key_header=X-IG-Service-Token",
-        "wiring.security.service_token_secrets=[\"test-secret-1\"]",
-        "wiring.security.auth_allowlist=[\"world_stream_producer\"]",
+        "wiring.security.service_token_secrets=test-secret-1",
+        "wiring.security.auth_allowlist=world_stream_producer",
     ]);
     let event = traffic("token", 1);
     let header = "X-IG-Service-Token";
@@ -228,9 +228,12 @@ fn a_second_gate_on_the_same_run_is_refused() {
     let first = Daemon::gate(&site);
     let client = GateClient::new(&first.url);
     assert_eq!(client.push(&traffic("first", 1)).decision(), "ADMIT");
-    let second = Daemon::gate(&site);
-    let other = GateClient::new(&second.url);
-    let answer = other.push(&traffic("second", 2));
-    assert_eq!(answer.status, 503, "{answer:?}");
+    let second = site.run(&["gate", "serve", "--port", "0"]);
+    let refused = second.refused(1, "RUN_OPEN_FAILED");
+    assert!(
+        refused.stderr.contains("STORE_LOCKED"),
+        "{}",
+        refused.everything()
+    );
     assert_eq!(client.push(&traffic("third", 3)).decision(), "ADMIT");
 }

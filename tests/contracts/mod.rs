@@ -1,7 +1,9 @@
 //! Codes, answers and refusals of the contract, each provoked from outside.
 
+mod hostile;
 mod http_edge;
 mod oracle_check;
 mod oracle_pack;
 mod push;
+mod scenario_reemit;
 mod scenario_run;

@@ -1,5 +1,6 @@
 //! What every black-box test needs: a folder of its own, the built program, worlds, daemons, HTTP.
 
+pub mod bus;
 pub mod daemon;
 pub mod finished;
 pub mod gate_client;
