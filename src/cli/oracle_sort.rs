@@ -247,10 +247,7 @@ fn request(
     Ok(SortRequest {
         stream_view_base: base.or_else(|| settings.wiring.oracle_stream_view_root.clone()),
         partition_granularity: args.partition_granularity.clone(),
-        key_overrides: SortKeyOverrides {
-            keys: Some(tuning.sort_keys.clone()).filter(|keys| !keys.is_empty()),
-            time_column: tuning.time_column.clone(),
-        },
+        key_overrides: key_overrides(tuning),
         memory_limit: args.memory_limit,
         chunk_days: tuning.chunk_days,
         threads: tuning.threads,
@@ -259,6 +256,17 @@ fn request(
         stats_retry_delay: delay,
         ..request
     })
+}
+
+/// An empty variable is an unset one.
+fn key_overrides(tuning: &Tuning) -> SortKeyOverrides {
+    let keys = tuning.sort_keys.iter().map(|key| key.trim().to_owned());
+    let keys: Vec<String> = keys.filter(|key| !key.is_empty()).collect();
+    let time_column = tuning.time_column.clone();
+    SortKeyOverrides {
+        keys: Some(keys).filter(|keys| !keys.is_empty()),
+        time_column: time_column.filter(|column| !column.is_empty()),
+    }
 }
 
 /// An output without a catalogue entry has no template either (contract 3.7).
