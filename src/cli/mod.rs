@@ -19,6 +19,7 @@ pub mod run;
 pub mod scenario;
 pub mod scenario_request;
 pub mod stream;
+pub mod validate;
 pub mod world;
 
 use crate::telemetry::Verbosity;
@@ -69,6 +70,8 @@ pub enum Command {
     Gate(gate::GateCommandArgs),
     /// The World Streamer on its own, pushing to a gate over HTTP: ready, run.
     Stream(stream::StreamArgs),
+    /// Does streaming work here, and does it resume: a short stream into the gate.
+    Validate(validate::ValidateArgs),
     /// The live supervision tree of a running Wellspring.
     Ps(ps::PsArgs),
     /// What is wrong with this installation, all of it.
@@ -91,7 +94,7 @@ impl Command {
     /// Services say what happens; commands only speak up when something is wrong.
     fn verbosity(&self) -> Verbosity {
         match self {
-            Command::Gate(_) => Verbosity::Service,
+            Command::Gate(_) | Command::Stream(_) => Verbosity::Service,
             _ => Verbosity::Quiet,
         }
     }
@@ -106,6 +109,7 @@ fn dispatch(command: Command, ctx: &CliContext) -> anyhow::Result<Outcome> {
         Command::World(args) => world::run(args, ctx),
         Command::Gate(args) => gate::run(args, ctx),
         Command::Stream(args) => stream::run(args, ctx),
+        Command::Validate(args) => validate::run(args, ctx),
         Command::Ps(args) => ps::run(args, ctx),
         Command::Doctor(args) => doctor::run(args, ctx),
         Command::Config(args) => config::run(args, ctx),

@@ -273,12 +273,10 @@ fn direct(args: &DirectArgs, ctx: &CliContext) -> anyhow::Result<Outcome> {
     };
     let streamer = streamer(settings)?;
     let gate = http_gate(settings)?;
-    let result = runtime.block_on(stream_target(
-        &streamer,
-        &target,
-        &args.caps.options(),
-        gate,
-    ))?;
+    let result = runtime.block_on(async {
+        let stop = process::stop_signal()?;
+        stream_target(&streamer, &target, &args.caps.options(), gate, stop).await
+    })?;
     print_result(ctx.contract_format(), &result, || result_table(&result))?;
     Ok(if result.status == StreamStatus::Streamed {
         Outcome::Ok
@@ -293,8 +291,8 @@ pub(super) async fn stream_target(
     target: &StreamTarget,
     options: &StreamOptions,
     gate: Arc<dyn GateClient>,
+    stop: watch::Receiver<bool>,
 ) -> anyhow::Result<StreamResult> {
-    let stop = process::stop_signal()?;
     let (shared, wanted, chosen) = (streamer.clone(), target.clone(), options.clone());
     let preparing = tokio::task::spawn_blocking(move || shared.prepare(&wanted, &chosen));
     match preparing.await? {

@@ -72,10 +72,10 @@ impl RequiredPacks {
         }
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         let run = active_run.map(str::to_owned);
-        if let Some(known) = last.as_ref().filter(|known| known.run == run) {
-            if known.at.elapsed() < self.check_interval {
-                return known.problems.clone();
-            }
+        let fresh =
+            |known: &&LastCheck| known.run == run && known.at.elapsed() < self.check_interval;
+        if let Some(known) = last.as_ref().filter(fresh) {
+            return known.problems.clone();
         }
         let requirements = PackRequirements {
             pack_paths: self.pack_paths.clone(),
