@@ -16,6 +16,7 @@ pub mod output;
 pub mod progress;
 pub mod ps;
 pub mod run;
+pub mod run_prune;
 pub mod scenario;
 pub mod scenario_request;
 pub mod stream;

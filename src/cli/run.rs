@@ -3,6 +3,7 @@
 use super::failure::Failure;
 use super::ops_client::OpsClient;
 use super::output::{TableView, print_result};
+use super::run_prune::{PrunePart, prune};
 use super::{CliContext, Outcome};
 use crate::active_run::{ActiveRun, ActiveRunError, RunIdOrigin, parse};
 use crate::clock::SystemClock;
@@ -52,6 +53,15 @@ enum RunCommand {
     Pause(WhichRun),
     /// Let a held run go on.
     Resume(WhichRun),
+    /// Give the disk space of a finished run back; receipts and their proof stay.
+    Prune {
+        /// The platform run. Never the active one by default: it must be named.
+        #[arg(value_name = "PLATFORM_RUN_ID")]
+        platform_run_id: String,
+        /// What to give back; the index never goes before the bus.
+        #[arg(long, value_enum, default_value = "bus")]
+        part: PrunePart,
+    },
 }
 
 #[derive(Debug, clap::Args)]
@@ -69,6 +79,10 @@ pub fn run(args: RunArgs, ctx: &CliContext) -> anyhow::Result<Outcome> {
         RunCommand::Cancel(run) => control(ctx, &run, "cancel"),
         RunCommand::Pause(run) => control(ctx, &run, "pause"),
         RunCommand::Resume(run) => control(ctx, &run, "resume"),
+        RunCommand::Prune {
+            platform_run_id,
+            part,
+        } => prune_run(ctx, &platform_run_id, part),
     }
 }
 
@@ -177,6 +191,17 @@ fn control(ctx: &CliContext, run: &WhichRun, verb: &str) -> anyhow::Result<Outco
         table
     })?;
     Ok(Outcome::Ok)
+}
+
+fn prune_run(ctx: &CliContext, id: &str, part: PrunePart) -> anyhow::Result<Outcome> {
+    let id = parse("the argument", id).map_err(run_failure)?;
+    let root = ctx.settings()?.runs_root();
+    let paths = RunPaths::new(root, &id);
+    if !Path::new(&paths.run_root()).is_dir() {
+        let sentence = format!("{} does not exist", paths.run_root());
+        return Err(Failure::new("PLATFORM_RUN_NOT_FOUND", sentence).into());
+    }
+    prune(ctx, &paths, part, &ledger(root, &paths))
 }
 
 /// The run that is meant, and who says so.

@@ -2,6 +2,7 @@
 
 mod bus;
 mod gate_answers;
+mod prune;
 
 use serde_json::Value;
 use std::path::Path;
