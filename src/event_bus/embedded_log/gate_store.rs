@@ -77,7 +77,7 @@ impl EmbeddedGateStore {
 impl GateStore for EmbeddedGateStore {
     fn open_run(&self, run: &PlatformRunId, layout: &RunLayout) -> Result<OpenRun, StoreError> {
         let state = self.lock_run(run)?;
-        check_partition_counts(&state)?;
+        check_topics(&state)?;
         let journals = recover_run(&state)?;
         let reader = JournalReader::new(state.run());
         let index = (self.open_index)(state.run(), layout, &reader)?;
@@ -130,28 +130,30 @@ impl GateStore for EmbeddedGateStore {
     }
 }
 
-/// A topic keeps its partition count for a run: with another one, records of a key would move.
-fn check_partition_counts(state: &RunState) -> Result<(), StoreError> {
+fn check_topics(state: &RunState) -> Result<(), StoreError> {
     for topic in topics(state.run())? {
-        let Some(description) = TopicDescription::read(state.run(), &topic)? else {
-            continue;
-        };
-        let (created, wanted) = (
-            description.partitions(),
-            state.options().partitions.of(&topic),
-        );
-        if created != wanted {
-            return Err(StoreError::Refused {
-                code: "TOPIC_PARTITIONS_FIXED",
-                key: layout::topic_description_path(state.run(), &topic),
-                cause: format!(
-                    "the topic has {created} partitions in this run and {wanted} in the settings; \
-                     the count never changes for a run"
-                ),
-            });
+        if let Some(description) = TopicDescription::read(state.run(), &topic)? {
+            check_partition_count(state, &topic, description.partitions())?;
         }
     }
     Ok(())
+}
+
+/// A topic keeps its partition count for a run: with another one, records of a key would move.
+fn check_partition_count(state: &RunState, topic: &str, created: u32) -> Result<(), StoreError> {
+    let wanted = state.options().partitions.of(topic);
+    if created == wanted {
+        return Ok(());
+    }
+    let cause = format!(
+        "the topic has {created} partitions in this run and {wanted} in the settings; \
+         the count never changes for a run"
+    );
+    Err(StoreError::Unavailable {
+        operation: "open",
+        key: layout::topic_description_path(state.run(), topic),
+        cause,
+    })
 }
 
 /// Inspects everything, then repairs: a run that is refused is left as it was.
