@@ -1,7 +1,7 @@
 //! Proving a run: the engine if the plan says so, the evidence, the verdict, the commit
 //! (contract 5.4, steps 7 to 9).
 
-use serde_json::json;
+use serde_json::{Value, json};
 use wellspring_domain::ports::StoreError;
 use wellspring_domain::scenario::control::RunVerdict;
 use wellspring_domain::scenario::document::Document;
@@ -93,69 +93,60 @@ impl ScenarioRunner {
             .evidence_deadline()
             .map_err(|error| plan_drift(error.to_string()))?;
         let now = self.config.ports.clock.now();
-        let verdict = judge(collected.findings, &plan.policy_rev, now, deadline)?;
-        let run_id = proof.intent.run_id.as_str();
-        let observe = |outcome: Outcome, missing: &[String]| {
-            let details = json!({"missing": missing});
-            self.observe(
-                "EVIDENCE_REUSE_RESULT",
-                Phase::Evidence,
-                outcome,
-                run_id,
-                details,
-            );
-        };
+        let found = std::mem::take(&mut collected.findings);
+        let verdict = judge(found, &plan.policy_rev, now, deadline)?;
+        self.observe_verdict(proof.intent.run_id.as_str(), &verdict);
         match verdict {
             EvidenceVerdict::Complete(bundle) => {
-                observe(Outcome::Ok, &[]);
-                let details = json!({"bundle_hash": bundle.bundle_hash});
-                self.observe(
-                    "EVIDENCE_COMPLETE",
-                    Phase::Evidence,
-                    Outcome::Ok,
-                    run_id,
-                    details,
+                let facts = facts_view(
+                    FactsInput {
+                        intent: proof.intent,
+                        platform_run_id: self.config.run_paths.run_id(),
+                        plan,
+                        policy: &self.config.policy,
+                        bundle,
+                        pack_ref: collected.pack_ref,
+                        world_digest: collected.world_digest,
+                        provenance: &self.config.provenance,
+                    },
+                    ledger,
                 );
-                let input = FactsInput {
-                    intent: proof.intent,
-                    platform_run_id: self.config.run_paths.run_id(),
-                    plan,
-                    policy: &self.config.policy,
-                    bundle,
-                    pack_ref: collected.pack_ref,
-                    world_digest: collected.world_digest,
-                    provenance: &self.config.provenance,
-                };
-                let facts = facts_view(input, ledger);
                 facts.validate()?;
                 let facts = self.ready_commit().store_facts(ledger, facts)?;
                 self.commit(ledger, &facts, plan)
             }
-            EvidenceVerdict::Waiting { missing } => {
-                observe(Outcome::Waiting, &missing);
-                self.wait(ledger, missing, plan)
-            }
+            EvidenceVerdict::Waiting { missing } => self.wait(ledger, missing, plan),
             EvidenceVerdict::Fail { reason, missing } => {
-                observe(Outcome::Fail, &missing);
-                if matches!(
-                    reason,
-                    EvidenceFailure::OraclePackInvalid | EvidenceFailure::OraclePackMismatch
-                ) {
-                    let details = json!({"reason": reason.code()});
-                    let outcome = Outcome::Fail;
-                    self.observe(
-                        "ORACLE_PACK_INVALID",
-                        Phase::Evidence,
-                        outcome,
-                        run_id,
-                        details,
-                    );
-                }
                 self.evidence_failed(ledger, reason, missing)
             }
+            EvidenceVerdict::Conflict { missing } => self.quarantine(ledger, missing),
+        }
+    }
+
+    fn observe_verdict(&self, run_id: &str, verdict: &EvidenceVerdict) {
+        let see = |kind: &str, outcome: Outcome, details: Value| {
+            self.observe(kind, Phase::Evidence, outcome, run_id, details);
+        };
+        const RESULT: &str = "EVIDENCE_REUSE_RESULT";
+        match verdict {
+            EvidenceVerdict::Complete(bundle) => {
+                see(RESULT, Outcome::Ok, json!({}));
+                let details = json!({"bundle_hash": bundle.bundle_hash});
+                see("EVIDENCE_COMPLETE", Outcome::Ok, details);
+            }
+            EvidenceVerdict::Waiting { missing } => {
+                see(RESULT, Outcome::Waiting, json!({"missing": missing}));
+            }
+            EvidenceVerdict::Fail { reason, missing } => {
+                let details = json!({"reason": reason.code(), "missing": missing});
+                see(RESULT, Outcome::Fail, details.clone());
+                use EvidenceFailure::{OraclePackInvalid, OraclePackMismatch};
+                if matches!(reason, OraclePackInvalid | OraclePackMismatch) {
+                    see("ORACLE_PACK_INVALID", Outcome::Fail, details);
+                }
+            }
             EvidenceVerdict::Conflict { missing } => {
-                observe(Outcome::Conflict, &missing);
-                self.quarantine(ledger, missing)
+                see(RESULT, Outcome::Conflict, json!({"missing": missing}));
             }
         }
     }
