@@ -2,10 +2,12 @@
 
 pub mod authority;
 pub mod checkpoints;
+pub mod export_sqlite;
 pub mod index;
 pub mod journal_source;
 pub mod projections;
 pub mod prune;
+pub mod rebuild;
 pub mod receipts;
 #[cfg(test)]
 pub(crate) mod test_run;

@@ -76,6 +76,12 @@ impl<W: RowWriter> JournalProjection<W> {
         }
     }
 
+    /// Closes what is open of a run; the next call starts from the saved cursor.
+    pub fn forget(&self, run: &PlatformRunId) {
+        let mut runs = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        runs.remove(run);
+    }
+
     fn open_run(&self, paths: &RunPaths) -> Result<OpenProjection, StoreError> {
         let journal = JournalReader::new(paths);
         let key = cursor::key(paths, self.writer.name());

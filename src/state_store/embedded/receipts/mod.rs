@@ -6,4 +6,4 @@ mod sidecar;
 mod tests;
 
 pub use lookup::{LookupError, ReceiptAnswer, ReceiptLookup};
-pub use sidecar::lookup_folder;
+pub use sidecar::{lookup_folder, make_sidecars};

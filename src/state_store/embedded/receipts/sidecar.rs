@@ -62,6 +62,18 @@ pub fn lookup_folder(paths: &RunPaths) -> PathBuf {
     PathBuf::from(paths.ig()).join("lookup")
 }
 
+/// Makes every missing sidecar of a run's sealed segments.
+pub fn make_sidecars(paths: &RunPaths, journal: &dyn JournalSource) -> Result<(), StoreError> {
+    for shard in journal.shards()? {
+        let mut segments = journal.segments(shard)?;
+        segments.pop();
+        for segment in segments {
+            Sidecar::open_or_make(paths, journal, shard, segment)?;
+        }
+    }
+    Ok(())
+}
+
 /// An open, checked sidecar.
 pub struct Sidecar {
     file: File,
