@@ -1,10 +1,10 @@
 //! `wellspring bus`: the event bus by topic, partition and offset (contract 8).
 
+use super::bus_verify::{self, BusVerifyArgs};
 use super::failure::Failure;
 use super::output::{Align, TableView, bytes, grouped, print_result};
-use super::run::run_failure;
+use super::run_arg::RunArg;
 use super::{CliContext, Outcome};
-use crate::active_run::{ActiveRun, parse};
 use crate::event_bus::embedded_log::bus_reader::partition_bytes;
 use crate::event_bus::embedded_log::{BusReader, ReadBound, bus_partitions};
 use serde::Serialize;
@@ -19,6 +19,7 @@ Examples:
   wellspring bus head                                              where every partition ends
   wellspring bus read --topic fp.bus.traffic.fraud.v1 --max 3      the first three records
   wellspring bus read --topic fp.bus.traffic.fraud.v1 --from-offset 100000
+  wellspring bus verify --digest                                   every record has its receipt
 
 An offset is the 0-based number of a line. Reading ends at the head: what is not committed is not shown.";
 
@@ -37,6 +38,8 @@ enum BusCommand {
     Read(ReadArgs),
     /// Where partitions end: the next offset of each.
     Head(HeadArgs),
+    /// Check every record against its receipt; exit code 4 when something differs.
+    Verify(BusVerifyArgs),
 }
 
 #[derive(Debug, clap::Args)]
@@ -66,23 +69,17 @@ struct HeadArgs {
     run: RunArg,
 }
 
-#[derive(Debug, clap::Args)]
-struct RunArg {
-    /// The platform run [default: PLATFORM_RUN_ID, else the active run].
-    #[arg(long = "run", value_name = "PLATFORM_RUN_ID")]
-    platform_run_id: Option<String>,
-}
-
 /// Runs the command.
 pub fn run(args: BusArgs, ctx: &CliContext) -> anyhow::Result<Outcome> {
     match args.command {
         BusCommand::Read(args) => read(&args, ctx),
         BusCommand::Head(args) => head(&args, ctx),
+        BusCommand::Verify(args) => bus_verify::run(&args, ctx),
     }
 }
 
 fn read(args: &ReadArgs, ctx: &CliContext) -> anyhow::Result<Outcome> {
-    let run = run_paths(&args.run, ctx)?;
+    let run = args.run.paths(ctx)?;
     let mut reader = BusReader::open(&run, &args.topic, args.partition, ReadBound::Head)
         .map_err(store_failure)?;
     let mut stream = reader.stream(args.from_offset).map_err(store_failure)?;
@@ -128,7 +125,7 @@ struct PartitionHead {
 }
 
 fn head(args: &HeadArgs, ctx: &CliContext) -> anyhow::Result<Outcome> {
-    let run = run_paths(&args.run, ctx)?;
+    let run = args.run.paths(ctx)?;
     let mut heads = Vec::new();
     for (topic, partition) in bus_partitions(&run).map_err(store_failure)? {
         if args.topic.as_ref().is_some_and(|wanted| *wanted != topic) {
@@ -166,16 +163,6 @@ fn table_of(heads: &[PartitionHead]) -> TableView {
         ]);
     }
     table
-}
-
-fn run_paths(arg: &RunArg, ctx: &CliContext) -> anyhow::Result<RunPaths> {
-    let settings = ctx.settings()?;
-    let root = settings.runs_root();
-    let id = match &arg.platform_run_id {
-        Some(text) => parse("--run", text),
-        None => ActiveRun::new(root, settings.variable("PLATFORM_RUN_ID")).require(),
-    };
-    Ok(RunPaths::new(root, &id.map_err(run_failure)?))
 }
 
 fn store_failure(error: StoreError) -> anyhow::Error {

@@ -4,6 +4,7 @@
 //! 2 usage (by clap), 3 refused by a gate, 4 verification found differences.
 
 pub mod bus;
+mod bus_verify;
 pub mod config;
 pub mod context;
 pub mod doctor;
@@ -15,12 +16,15 @@ pub mod oracle_sort;
 pub mod output;
 pub mod progress;
 pub mod ps;
+pub mod receipts;
 pub mod run;
+mod run_arg;
 pub mod run_prune;
 pub mod scenario;
 pub mod scenario_request;
 pub mod stream;
 pub mod validate;
+mod verify_output;
 pub mod world;
 
 use crate::telemetry::Verbosity;
@@ -61,8 +65,10 @@ pub enum Command {
     Scenario(scenario::ScenarioArgs),
     /// Sealed worlds: pack, seal and check them before they are streamed.
     Oracle(oracle::OracleArgs),
-    /// The event bus: records by offset, and where partitions end.
+    /// The event bus: records by offset, where partitions end, and whether it is all true.
     Bus(bus::BusArgs),
+    /// What the gate decided, with its proof: lookup, verify, export.
+    Receipts(receipts::ReceiptsArgs),
     /// Platform runs: create, show, cancel, pause, resume, prune.
     Run(run::RunArgs),
     /// Sealed worlds: generate one to stream.
@@ -105,6 +111,7 @@ fn dispatch(command: Command, ctx: &CliContext) -> anyhow::Result<Outcome> {
     match command {
         Command::Oracle(args) => oracle::run(args, ctx),
         Command::Bus(args) => bus::run(args, ctx),
+        Command::Receipts(args) => receipts::run(args, ctx),
         Command::Run(args) => run::run(args, ctx),
         Command::Scenario(args) => scenario::run(args, ctx),
         Command::World(args) => world::run(args, ctx),

@@ -1,0 +1,167 @@
+//! `wellspring receipts`: what the gate decided, with its proof (contract 7.1, 7.7, 7.9).
+
+use super::failure::Failure;
+use super::output::{TableView, grouped, print_json, print_result};
+use super::run_arg::RunArg;
+use super::verify_output::{differences_table, outcome_of};
+use super::{CliContext, Outcome};
+use crate::event_bus::embedded_log::JournalReader;
+use crate::object_store::LocalFiles;
+use crate::settings::Settings;
+use crate::state_store::embedded::export_sqlite::export_sqlite;
+use crate::state_store::embedded::receipts::ReceiptLookup;
+use crate::state_store::embedded::verify::{ReceiptsReport, verify_receipts};
+use serde_json::json;
+use std::path::PathBuf;
+use wellspring_domain::admission::receipt::ReceiptsLayout;
+use wellspring_domain::ports::StoreError;
+
+const EXAMPLES: &str = "\
+Examples:
+  wellspring receipts lookup --event-id ID           what was decided about an event, and where it is kept
+  wellspring receipts lookup --receipt-id ID --full  the whole receipt
+  wellspring receipts verify                         every receipt, its original and its evidence
+  wellspring receipts export --sqlite tables.db      admissions, receipts and quarantines as tables";
+
+/// Arguments of `wellspring receipts`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct ReceiptsArgs {
+    #[command(subcommand)]
+    command: ReceiptsCommand,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum ReceiptsCommand {
+    /// The receipt of an event, an id or a key; `{}` when there is none.
+    Lookup(LookupArgs),
+    /// Check every receipt of a run; exit code 4 when something differs.
+    Verify(RunArg),
+    /// Write the contract's tables.
+    Export(ExportArgs),
+}
+
+#[derive(Debug, clap::Args)]
+struct LookupArgs {
+    #[command(flatten)]
+    key: LookupKey,
+    /// The whole receipt as the contract defines it, instead of where it is.
+    #[arg(long)]
+    full: bool,
+    #[command(flatten)]
+    run: RunArg,
+}
+
+#[derive(Debug, clap::Args)]
+#[group(required = true, multiple = false)]
+struct LookupKey {
+    /// Earliest decision about this event.
+    #[arg(long, value_name = "ID")]
+    event_id: Option<String>,
+    /// Newest decision with this receipt id.
+    #[arg(long, value_name = "ID")]
+    receipt_id: Option<String>,
+    /// Earliest decision with this dedupe key.
+    #[arg(long, value_name = "KEY")]
+    dedupe_key: Option<String>,
+}
+
+#[derive(Debug, clap::Args)]
+struct ExportArgs {
+    /// SQLite file; rows are added to what it holds.
+    #[arg(long, value_name = "FILE")]
+    sqlite: PathBuf,
+    #[command(flatten)]
+    run: RunArg,
+}
+
+/// Runs the command.
+pub fn run(args: ReceiptsArgs, ctx: &CliContext) -> anyhow::Result<Outcome> {
+    match args.command {
+        ReceiptsCommand::Lookup(args) => lookup(&args, ctx),
+        ReceiptsCommand::Verify(run) => verify(&run, ctx),
+        ReceiptsCommand::Export(args) => export(&args, ctx),
+    }
+}
+
+fn lookup(args: &LookupArgs, ctx: &CliContext) -> anyhow::Result<Outcome> {
+    let paths = args.run.paths(ctx)?;
+    let journal = JournalReader::new(&paths);
+    let lookup = ReceiptLookup::new(&paths, layout(ctx.settings()?), &journal);
+    let key = &args.key;
+    let row = match (&key.event_id, &key.receipt_id, &key.dedupe_key) {
+        (Some(id), _, _) => lookup.by_event_id(id),
+        (_, Some(id), _) => lookup.by_receipt_id(id),
+        (_, _, Some(key)) => lookup.by_dedupe_key(key),
+        _ => Ok(None), // the group of the three options is required
+    };
+    let Some(row) = row.map_err(store_failure)? else {
+        print_json(&json!({}))?;
+        return Ok(Outcome::Ok);
+    };
+    if args.full {
+        let receipt = lookup.render(&row);
+        print_json(&receipt.map_err(|error| Failure::of(error.code(), error))?)?;
+    } else {
+        let answer = lookup.answer(&row);
+        print_result(ctx.contract_format(), &answer, || {
+            let mut table = TableView::pairs();
+            table
+                .row(["decision", answer.decision.as_str()])
+                .row(["event", &answer.event_id])
+                .row(["type", &answer.event_type])
+                .row(["receipt", &answer.receipt_id])
+                .row(["kept at", &answer.receipt_ref]);
+            table
+        })?;
+    }
+    Ok(Outcome::Ok)
+}
+
+fn verify(run: &RunArg, ctx: &CliContext) -> anyhow::Result<Outcome> {
+    let paths = run.paths(ctx)?;
+    let store = LocalFiles::new(paths.runs_root());
+    let report = verify_receipts(&paths, layout(ctx.settings()?), &store).map_err(store_failure)?;
+    print_result(ctx.format, &report, || table_of(&report))?;
+    Ok(outcome_of(report.verified))
+}
+
+fn table_of(report: &ReceiptsReport) -> TableView {
+    let mut table = TableView::pairs();
+    table
+        .row(["receipts", &grouped(report.receipts)])
+        .row(["admitted", &grouped(report.admitted)])
+        .row(["duplicate", &grouped(report.duplicates)])
+        .row(["quarantined", &grouped(report.quarantined)])
+        .row(["objects not written yet", &grouped(report.pending_objects)]);
+    differences_table(table, &report.differences)
+}
+
+fn export(args: &ExportArgs, ctx: &CliContext) -> anyhow::Result<Outcome> {
+    let paths = args.run.paths(ctx)?;
+    let journal = JournalReader::new(&paths);
+    let report = export_sqlite(&paths, layout(ctx.settings()?), &journal, &args.sqlite)
+        .map_err(|error| Failure::of(error.code(), error))?;
+    print_result(ctx.format, &report, || {
+        let mut table = TableView::pairs();
+        table
+            .row(["admissions added", &grouped(report.admissions)])
+            .row(["receipts added", &grouped(report.receipts)])
+            .row(["quarantines added", &grouped(report.quarantines)]);
+        table
+    })?;
+    Ok(Outcome::Ok)
+}
+
+/// The receipts layout of the profile.
+pub fn layout(settings: &Settings) -> ReceiptsLayout {
+    use crate::settings::policy::ReceiptsLayout as Configured;
+    match settings.policy.receipts_layout {
+        Configured::Segments => ReceiptsLayout::Segments,
+        Configured::Objects => ReceiptsLayout::Objects,
+    }
+}
+
+fn store_failure(error: StoreError) -> anyhow::Error {
+    Failure::of(error.code(), error).into()
+}
