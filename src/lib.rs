@@ -11,6 +11,7 @@ pub mod cli;
 pub mod clock;
 pub mod control_bus;
 pub mod daemon;
+pub mod demo;
 pub mod event_bus;
 pub mod gate;
 pub mod governance_store;

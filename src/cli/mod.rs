@@ -7,6 +7,7 @@ pub mod bus;
 mod bus_verify;
 pub mod config;
 pub mod context;
+pub mod demo;
 pub mod doctor;
 pub mod failure;
 pub mod gate;
@@ -23,6 +24,7 @@ pub mod run_prune;
 pub mod scenario;
 pub mod scenario_request;
 pub mod stream;
+pub mod up;
 pub mod validate;
 mod verify_output;
 pub mod world;
@@ -73,6 +75,10 @@ pub enum Command {
     Run(run::RunArgs),
     /// Sealed worlds: generate one to stream.
     World(world::WorldArgs),
+    /// The whole main job in one go, with nothing to set up.
+    Demo(demo::DemoArgs),
+    /// The daemon: gate, READY consumer, Scenario Runner and HTTP in one supervision tree.
+    Up(up::UpArgs),
     /// The Ingestion Gate on its own, behind HTTP.
     Gate(gate::GateCommandArgs),
     /// The World Streamer on its own, pushing to a gate over HTTP: ready, run.
@@ -101,7 +107,7 @@ impl Command {
     /// Services say what happens; commands only speak up when something is wrong.
     fn verbosity(&self) -> Verbosity {
         match self {
-            Command::Gate(_) | Command::Stream(_) => Verbosity::Service,
+            Command::Gate(_) | Command::Up(_) | Command::Stream(_) => Verbosity::Service,
             _ => Verbosity::Quiet,
         }
     }
@@ -115,6 +121,8 @@ fn dispatch(command: Command, ctx: &CliContext) -> anyhow::Result<Outcome> {
         Command::Run(args) => run::run(args, ctx),
         Command::Scenario(args) => scenario::run(args, ctx),
         Command::World(args) => world::run(args, ctx),
+        Command::Demo(args) => demo::run(args, ctx),
+        Command::Up(args) => up::run(args, ctx),
         Command::Gate(args) => gate::run(args, ctx),
         Command::Stream(args) => stream::run(args, ctx),
         Command::Validate(args) => validate::run(args, ctx),

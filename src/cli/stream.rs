@@ -348,7 +348,7 @@ fn coded(code: String, detail: String) -> Failure {
     Failure::new(code, detail)
 }
 
-fn outcome_table(outcomes: &[ReadyOutcome]) -> TableView {
+pub(super) fn outcome_table(outcomes: &[ReadyOutcome]) -> TableView {
     let mut table = TableView::new([
         ("message", Align::Left),
         ("status", Align::Left),

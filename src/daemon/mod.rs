@@ -3,6 +3,8 @@
 //! A stop goes from the source to the sink: streams stop reading, the gate answers what it has taken,
 //! checkpoints are saved, then the gate closes its journals. All of it within `shutdown_deadline_ms`.
 
+pub mod ready_streams;
+
 use crate::cli::Failure;
 use crate::clock::SystemClock;
 use crate::gate::assembly::{GateOptions, RunningGate, start};
@@ -24,17 +26,19 @@ const METRICS_EVERY: Duration = Duration::from_secs(1);
 
 /// What a daemon does besides serving a gate.
 pub trait Streams: Send {
-    /// Routes of its own, mounted beside the gate's.
-    fn routes(&self) -> axum::Router;
+    /// Starts what must be there before requests come; gives routes to mount beside the gate's.
+    fn start<'a>(&'a mut self, tree: &'a TreeHandle)
+    -> BoxFuture<'a, anyhow::Result<axum::Router>>;
     /// Control over its runs, for the operations API.
     fn control(&self) -> Arc<dyn RunControl>;
-    /// Streams into the gate until done or told to stop; then every checkpoint is saved.
-    fn run(
-        self: Box<Self>,
-        gate: &RunningGate,
-        tree: &TreeHandle,
+    /// Streams into the gate until done or told to stop; then every checkpoint is saved. True when all
+    /// went well.
+    fn run<'a>(
+        &'a mut self,
+        gate: &'a RunningGate,
+        tree: &'a TreeHandle,
         stop: watch::Receiver<bool>,
-    ) -> BoxFuture<'static, anyhow::Result<bool>>;
+    ) -> BoxFuture<'a, anyhow::Result<bool>>;
 }
 
 /// What to run.
@@ -78,7 +82,7 @@ pub fn live_tree() -> TreeHandle {
     TreeHandle::new(Arc::new(move || clock.now().0))
 }
 
-async fn serve(settings: &Settings, plan: DaemonPlan) -> anyhow::Result<bool> {
+async fn serve(settings: &Settings, mut plan: DaemonPlan) -> anyhow::Result<bool> {
     let stop = process::stop_signal()?;
     let tree = live_tree();
     let metrics = Metrics::start().ok();
@@ -90,8 +94,8 @@ async fn serve(settings: &Settings, plan: DaemonPlan) -> anyhow::Result<bool> {
     let gate = start(settings, options)
         .await
         .map_err(|error| Failure::of(error.code(), error))?;
-    let (routes, control) = match &plan.streams {
-        Some(streams) => (streams.routes(), Some(streams.control())),
+    let (routes, control) = match &mut plan.streams {
+        Some(streams) => (streams.start(&tree).await?, Some(streams.control())),
         None => (axum::Router::new(), None),
     };
     let address = gate
@@ -100,7 +104,7 @@ async fn serve(settings: &Settings, plan: DaemonPlan) -> anyhow::Result<bool> {
         .map_err(|error| Failure::of(error.code(), error))?;
     // The one line a script may wait for.
     eprintln!("wellspring listens on http://{address}");
-    let streams_ok = work(plan.streams, &gate, &tree, stop).await;
+    let worked = work(&mut plan.streams, &gate, &tree, stop).await;
     let deadline = Duration::from_millis(settings.wiring.gate.shutdown_deadline_ms);
     let drained = gate.drain(deadline / 2).await;
     if !drained {
@@ -112,12 +116,12 @@ async fn serve(settings: &Settings, plan: DaemonPlan) -> anyhow::Result<bool> {
     if let Some(exporter) = exporter {
         exporter.stop();
     }
-    Ok(streams_ok? && drained)
+    Ok(worked? && drained)
 }
 
 /// Until the streams are done, or a signal, or the gate's end.
 async fn work(
-    streams: Option<Box<dyn Streams>>,
+    streams: &mut Option<Box<dyn Streams>>,
     gate: &RunningGate,
     tree: &TreeHandle,
     mut stop: watch::Receiver<bool>,
@@ -134,6 +138,9 @@ async fn work(
     };
     tokio::select! {
         done = streaming => done,
-        cause = gate.ended() => Err(Failure::new("GATE_FAILED", cause).hint("the next start recovers; see the log above for the cause").into()),
+        cause = gate.ended() => {
+            let hint = "the next start recovers; the log above names the cause";
+            Err(Failure::new("GATE_FAILED", cause).hint(hint).into())
+        }
     }
 }
