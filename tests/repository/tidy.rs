@@ -43,6 +43,7 @@ pub fn is_test_file(path: &Path) -> bool {
     let name = path.file_stem().unwrap_or_default().to_string_lossy();
     let in_folder = path.components().any(|part| part.as_os_str() == "tests");
     in_folder
+        || name.starts_with("fake_")
         || ["tests", "testing"].contains(&&*name)
         || name.ends_with("_tests")
         || name.starts_with("test_")
