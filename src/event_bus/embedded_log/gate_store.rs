@@ -107,7 +107,11 @@ impl GateStore for EmbeddedGateStore {
     ) -> Result<(OpenShard, Vec<PartitionEnd>), StoreError> {
         let state = match self.open_state(run) {
             Some(state) => state,
-            None => self.lock_run(run)?,
+            None => {
+                let state = self.lock_run(run)?;
+                recover_run(&state)?;
+                state
+            }
         };
         let owned = state.owned_by(shard);
         let end = recover_shard(&state, shard, &owned)?;

@@ -11,8 +11,8 @@ use super::frame_decode::{Frame, PartitionEntry};
 use super::journal_writer::JournalEnd;
 use super::layout;
 use super::run_state::EndMap;
-use super::segment::{FrameCursor, SegmentFile, Step, header_is_unwritten};
-use super::segment_walk::{end_or_damage, open_segment, segments_of};
+use super::segment::{FrameCursor, SegmentFile, Step, Verdict, header_is_unwritten};
+use super::segment_walk::{open_segment, segments_of};
 use super::synced_mark::SyncedMark;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -160,7 +160,9 @@ impl InspectedJournal {
                 Step::Frame(frame) => self.learn(&frame),
                 Step::End => break,
                 Step::Bad { offset, cause } if newest => {
-                    end_or_damage(file, offset, cause.clone())?;
+                    if file.judge(offset)? != Verdict::Torn {
+                        return Err(damaged(file.path(), offset, cause));
+                    }
                     self.cut = Some(Cut {
                         path: file.path().to_owned(),
                         offset,

@@ -123,17 +123,24 @@ impl SegmentFile {
             .map_err(failed("read", &self.path))
     }
 
-    /// True when what lies at `offset` can be a write the program did not finish: nothing that was
-    /// committed follows. A bad frame with anything behind it is damage, not a torn tail.
-    pub fn is_torn_tail(&self, offset: u64) -> Result<bool, StoreError> {
+    /// What a frame that could not be read is. A bad frame with anything behind it is damage: a frame is
+    /// only written when the one before it is on the disk.
+    pub fn judge(&self, offset: u64) -> Result<Verdict, StoreError> {
+        // Measured first: a live writer may have finished this frame and begun another since.
         let length = self.length()?;
+        if self.body_at(offset, length)?.is_ok() {
+            return Ok(Verdict::Whole);
+        }
         if let Ok(head) = self.read_frame_head(offset, length)? {
             let end = offset + (FRAME_HEAD_BYTES + head.body_bytes) as u64;
             if end < length && !self.is_zero(end, length)? {
-                return Ok(false);
+                return Ok(Verdict::Damaged);
             }
         }
-        Ok(!self.has_frame_after(offset + 1, length)?)
+        if self.has_frame_after(offset + 1, length)? {
+            return Ok(Verdict::Damaged);
+        }
+        Ok(Verdict::Torn)
     }
 
     fn is_zero(&self, start: u64, end: u64) -> Result<bool, StoreError> {
@@ -177,6 +184,17 @@ pub fn header_is_unwritten(path: &Path) -> Result<bool, StoreError> {
     }
     let bytes = std::fs::read(path).map_err(failed("read", path))?;
     Ok(bytes.len() < SEGMENT_HEADER_BYTES || bytes.iter().all(|byte| *byte == 0))
+}
+
+/// What a frame that could not be read turned out to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// A write the program did not finish, or is in the middle of.
+    Torn,
+    /// Something that was written is wrong.
+    Damaged,
+    /// It is good now: a live writer has finished it.
+    Whole,
 }
 
 struct FrameHeadFields {

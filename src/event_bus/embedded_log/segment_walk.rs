@@ -2,7 +2,7 @@
 
 use super::disk::{damaged, entry_names};
 use super::layout;
-use super::segment::{FrameCursor, SegmentFile, Step, header_is_unwritten};
+use super::segment::{FrameCursor, SegmentFile, Step, Verdict, header_is_unwritten};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use wellspring_domain::admission::decision::RowRef;
@@ -124,11 +124,11 @@ impl SegmentWalk {
     }
 }
 
-/// A bad frame is the end of a journal that is being written or was torn, else it is damage.
+/// For readers: a bad frame is the present end of a journal that is being written or was torn, else it
+/// is damage.
 pub fn end_or_damage(segment: &SegmentFile, offset: u64, cause: String) -> Result<(), StoreError> {
-    if segment.is_torn_tail(offset)? {
-        Ok(())
-    } else {
-        Err(damaged(segment.path(), offset, cause))
+    match segment.judge(offset)? {
+        Verdict::Torn | Verdict::Whole => Ok(()),
+        Verdict::Damaged => Err(damaged(segment.path(), offset, cause)),
     }
 }

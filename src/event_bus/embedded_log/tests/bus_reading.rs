@@ -3,10 +3,11 @@
 use super::fixture::{Feeder, Plan, TOPICS, TestRun};
 use crate::event_bus::embedded_log::head::read_head;
 use crate::event_bus::embedded_log::synced_mark::SyncedMark;
-use crate::event_bus::embedded_log::{BusReader, ReadBound, bus_partitions, layout};
+use crate::event_bus::embedded_log::{BusReader, JournalReader, ReadBound, bus_partitions, layout};
 use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
+use wellspring_domain::admission::decision::RowRef;
 use wellspring_domain::ports::StoreError;
 
 fn filled(flushes: usize, events: usize) -> TestRun {
@@ -124,6 +125,49 @@ fn heads_and_sync_marks_follow_commits_while_the_gate_writes() {
         let mark = || SyncedMark::read(&run.paths(), 0).unwrap();
         wait_until(|| mark().is_some_and(|mark| mark.bytes == journal));
     }
+}
+
+#[test]
+fn readers_beside_a_writing_gate_see_whole_commits_and_no_damage() {
+    const FLUSHES: u64 = 80;
+    const EVENTS: u64 = 500;
+    let run = TestRun::new();
+    let mut open = run.open(1);
+    let mut feeder = Feeder::new(&run, &open, 0);
+    std::thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            for number in 0..FLUSHES {
+                let plan = Plan {
+                    new_segment: number % 16 == 15,
+                    ..Plan::admit(EVENTS as usize)
+                };
+                open.shards[0].log.commit(&feeder.flush(&plan)).unwrap();
+            }
+        });
+        let mut reader = BusReader::open(&run.paths(), TOPICS[0], 0, ReadBound::Head).unwrap();
+        let journal = JournalReader::new(&run.paths());
+        let mut rows = journal.rows_from(RowRef::default()).unwrap();
+        let (mut records, mut decided) = (0, 0);
+        while records < EVENTS * FLUSHES || decided < EVENTS * FLUSHES {
+            let stopped = writer.is_finished();
+            for record in reader.stream(records).unwrap() {
+                assert_eq!(record.unwrap().offset, records);
+                records += 1;
+            }
+            for row in rows.by_ref() {
+                let at = row.unwrap().row_ref;
+                decided += 1;
+                if decided % 100 == 0 {
+                    assert!(journal.row(at).unwrap().is_some());
+                }
+            }
+            assert_eq!(decided % EVENTS, 0, "a frame is seen whole");
+            assert!(
+                !stopped || decided == EVENTS * FLUSHES,
+                "nothing is missing at the end"
+            );
+        }
+    });
 }
 
 fn wait_until(condition: impl Fn() -> bool) {
