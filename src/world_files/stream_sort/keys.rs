@@ -115,6 +115,16 @@ impl KeyPlan {
         }
     }
 
+    /// Memory that sorting takes per row beside the row itself: the leading key, its place while and
+    /// after sorting, and the encoded row when the leading key does not decide.
+    pub(super) fn bytes_per_row(&self) -> usize {
+        let places = size_of::<u64>() + size_of::<(u64, Place)>() + size_of::<Place>();
+        match self.is_exact() {
+            true => places,
+            false => places + size_of::<usize>() + 24 * self.columns.len(),
+        }
+    }
+
     /// The first key column, by name; none when rows keep the source order.
     pub(super) fn first_column(&self) -> Option<&str> {
         self.columns.first().map(|key| key.name.as_str())

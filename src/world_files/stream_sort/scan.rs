@@ -155,7 +155,8 @@ impl<'a> Worker<'a> {
         self.stats.add_rows(&rows, &leading);
         let columns = rows.rows.columns().iter();
         let bytes: usize = columns.map(|column| column.get_buffer_memory_size()).sum();
-        self.pending_bytes += (bytes + leading.len() * 8) as u64;
+        self.pending_bytes +=
+            (bytes + leading.len() * self.shared.context.keys.bytes_per_row()) as u64;
         self.pending.batches.push(rows.rows);
         (self.shared.context.on_rows)(leading.len() as u64);
         self.pending.leading.push(leading);
