@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{BatchSize, Criterion, Throughput};
 use wellspring::clock::SystemClock;
 use wellspring::world_files::generator::{GenerateOptions, WorldSummary, generate};
 use wellspring::world_files::stream_sort::{SortRequest, sort_output};
@@ -68,5 +68,8 @@ fn benches(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(world_files, benches);
-criterion_main!(world_files);
+fn main() {
+    let mut criterion = Criterion::default().configure_from_args();
+    benches(&mut criterion);
+    criterion.final_summary();
+}
