@@ -4,4 +4,6 @@
 //! `pipeline` streams whole worlds and recomputes them, `crash` kills the daemon.
 
 mod contracts;
+mod crash;
+mod pipeline;
 mod support;

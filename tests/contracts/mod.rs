@@ -5,5 +5,7 @@ mod http_edge;
 mod oracle_check;
 mod oracle_pack;
 mod push;
+mod ready_decisions;
 mod scenario_reemit;
 mod scenario_run;
+mod stream_refusals;

@@ -16,7 +16,7 @@ class Bus:
         self.lines = {}       # (topic, partition) -> lines
         self.events = {}      # dedupe_key -> (topic, partition, offset, event_id, payload_hash, partition_key, type)
         self.rows = {}        # event_type -> events
-        self.amounts = {}     # event_type -> exact sum
+        self.amounts = {}     # event_type -> exact sum, one amount per flow: its events repeat the flow's
 
 
 def check_line(found, bus, world, line, at, last_ts, run):
@@ -41,7 +41,7 @@ def check_line(found, bus, world, line, at, last_ts, run):
     last_ts[key] = envelope["ts_utc"]
     check_envelope(found, world, envelope, payload, run, where)
     bus.rows[kind] = bus.rows.get(kind, 0) + 1
-    if "amount" in payload:
+    if "amount" in payload and payload.get("event_seq", 0) == 0:
         bus.amounts[kind] = bus.amounts.get(kind, 0) + Fraction(str(payload["amount"]))
 
 

@@ -4,6 +4,8 @@ pub mod bus;
 pub mod daemon;
 pub mod finished;
 pub mod gate_client;
+pub mod recompute;
+pub mod run;
 pub mod scenario;
 pub mod site;
 pub mod world;

@@ -154,8 +154,9 @@ impl<'a> Runner<'a> {
     }
 }
 
+/// Replaces a text in a file that must contain it.
 #[track_caller]
-fn replace_in(path: &Path, from: &str, to: &str) {
+pub fn replace_in(path: &Path, from: &str, to: &str) {
     let text = fs::read_to_string(path).unwrap();
     assert!(text.contains(from), "{} has no {from:?}", path.display());
     fs::write(path, text.replace(from, to)).unwrap();
