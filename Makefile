@@ -43,7 +43,7 @@ DEMO_EVENTS ?= 200000
 help: ## List every verb
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-46s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
-.PHONY: build demo test test-fast lint bench
+.PHONY: build demo test test-fast lint golden bench
 build: ## Build the program
 	cargo build --release
 demo: ## Generate, seal, stream and verify a world (DEMO_EVENTS, DEMO_FLAGS)
@@ -55,6 +55,8 @@ test-fast: ## Tests of rules and actors only, seconds
 lint: ## Format and lints
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
+golden: ## Write generated parts of the pages anew (reason codes)
+	WELLSPRING_UPDATE_GOLDEN=1 cargo test --test repository reason_codes
 bench: ## Benchmarks of the data path
 	cargo bench
 

@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 use std::process::ExitCode;
+use wellspring_domain::reason_codes;
 
 /// How a command ended when nothing went wrong in the program itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -128,10 +129,17 @@ pub fn describe(error: &anyhow::Error) -> String {
         }
     }
     let mut text = format!("error: {}\n", parts.join(": "));
-    if let Some(hint) = failure.and_then(|failure| failure.hint.as_deref()) {
+    if let Some(hint) = failure.and_then(hint_of) {
         text.push_str(&format!("hint: {hint}\n"));
     }
     text
+}
+
+/// The hint the command gave, else where the code is explained.
+fn hint_of(failure: &Failure) -> Option<String> {
+    let explained =
+        || reason_codes::find(&failure.code).map(|row| format!("wellspring explain {}", row.code));
+    failure.hint.clone().or_else(explained)
 }
 
 fn outcome_of(error: &anyhow::Error) -> Outcome {
@@ -167,6 +175,15 @@ mod tests {
     fn the_code_comes_first_even_when_context_was_added_later() {
         let error = anyhow::Error::from(Failure::new("CODE", "sentence")).context("while packing");
         assert_eq!(describe(&error), "error: CODE: sentence: while packing\n");
+    }
+
+    #[test]
+    fn a_code_without_a_hint_of_its_own_says_where_it_is_explained() {
+        let text = describe(&Failure::new("OUTPUT_UNKNOWN:an_output", "no such output").into());
+        assert!(
+            text.ends_with("\nhint: wellspring explain OUTPUT_UNKNOWN\n"),
+            "{text}"
+        );
     }
 
     #[test]

@@ -9,6 +9,7 @@ pub mod config;
 pub mod context;
 pub mod demo;
 pub mod doctor;
+pub mod explain;
 pub mod failure;
 pub mod gate;
 pub mod ops_client;
@@ -89,6 +90,8 @@ pub enum Command {
     Ps(ps::PsArgs),
     /// What is wrong with this installation, all of it.
     Doctor(doctor::DoctorArgs),
+    /// What a reason code means, and what to do about it.
+    Explain(explain::ExplainArgs),
     /// Effective settings, their origin, and their problems.
     Config(config::ConfigArgs),
 }
@@ -128,6 +131,7 @@ fn dispatch(command: Command, ctx: &CliContext) -> anyhow::Result<Outcome> {
         Command::Validate(args) => validate::run(args, ctx),
         Command::Ps(args) => ps::run(args, ctx),
         Command::Doctor(args) => doctor::run(args, ctx),
+        Command::Explain(args) => explain::run(args, ctx),
         Command::Config(args) => config::run(args, ctx),
     }
 }

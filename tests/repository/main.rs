@@ -3,6 +3,7 @@
 mod documents;
 mod layers;
 mod makefile;
+mod reason_codes;
 mod tidy;
 
 use std::path::{Path, PathBuf};

@@ -106,13 +106,12 @@ impl<'a> ReceiptLookup<'a> {
         else {
             return Ok(None);
         };
-        let id = head16(&id);
         let wanted = Wanted {
             section: Section::Receipts,
-            ids: vec![id],
+            ids: vec![head16(&id)],
             order: Order::Newest,
         };
-        self.find(&wanted, &|row| receipt_id16(row) == id)
+        self.find(&wanted, &|row| row.receipt_id() == receipt_id)
     }
 
     /// The earliest row with a dedupe key.
@@ -249,7 +248,11 @@ impl<'a> ReceiptLookup<'a> {
             if wanted.order == Order::Earliest && found.is_some() {
                 return Ok(());
             }
-            if is_it(row) {
+            let id = match wanted.section {
+                Section::Receipts => receipt_id16(row),
+                Section::Keys => head16(&row.dedupe_key),
+            };
+            if wanted.ids.contains(&id) && is_it(row) {
                 found = Some(row.clone());
             }
             Ok(())
