@@ -1,7 +1,7 @@
 //! `wellspring receipts`: what the gate decided, with its proof (contract 7.1, 7.7, 7.9).
 
 use super::failure::Failure;
-use super::output::{TableView, grouped, print_json, print_result};
+use super::output::{OutputFormat, TableView, grouped, print_json, print_result, print_text};
 use super::run_arg::RunArg;
 use super::verify_output::{differences_table, outcome_of};
 use super::{CliContext, Outcome};
@@ -13,7 +13,7 @@ use crate::state_store::embedded::receipts::ReceiptLookup;
 use crate::state_store::embedded::verify::{ReceiptsReport, verify_receipts};
 use serde_json::json;
 use std::path::PathBuf;
-use wellspring_domain::admission::receipt::ReceiptsLayout;
+use wellspring_domain::admission::receipt::{ReceiptsLayout, receipt_bytes};
 use wellspring_domain::ports::StoreError;
 
 const EXAMPLES: &str = "\
@@ -101,7 +101,12 @@ fn lookup(args: &LookupArgs, ctx: &CliContext) -> anyhow::Result<Outcome> {
     };
     if args.full {
         let receipt = lookup.render(&row);
-        print_json(&receipt.map_err(|error| Failure::of(error.code(), error))?)?;
+        let receipt = receipt.map_err(|error| Failure::of(error.code(), error))?;
+        match ctx.contract_format() {
+            // A program gets the very bytes of the contract, a person gets lines.
+            OutputFormat::Json => print_text(&String::from_utf8_lossy(&receipt_bytes(&receipt)))?,
+            OutputFormat::Table => print_json(&receipt)?,
+        }
     } else {
         let answer = lookup.answer(&row);
         print_result(ctx.contract_format(), &answer, || {

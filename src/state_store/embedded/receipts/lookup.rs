@@ -106,12 +106,13 @@ impl<'a> ReceiptLookup<'a> {
         else {
             return Ok(None);
         };
+        let id = head16(&id);
         let wanted = Wanted {
             section: Section::Receipts,
-            ids: vec![head16(&id)],
+            ids: vec![id],
             order: Order::Newest,
         };
-        self.find(&wanted, &|row| row.receipt_id() == receipt_id)
+        self.find(&wanted, &|row| receipt_id16(row) == id)
     }
 
     /// The earliest row with a dedupe key.
@@ -248,11 +249,7 @@ impl<'a> ReceiptLookup<'a> {
             if wanted.order == Order::Earliest && found.is_some() {
                 return Ok(());
             }
-            let id = match wanted.section {
-                Section::Receipts => receipt_id16(row),
-                Section::Keys => head16(&row.dedupe_key),
-            };
-            if wanted.ids.contains(&id) && is_it(row) {
+            if is_it(row) {
                 found = Some(row.clone());
             }
             Ok(())

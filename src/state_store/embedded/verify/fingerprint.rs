@@ -12,7 +12,7 @@ use wellspring_domain::ports::StoreError;
 use wellspring_domain::run_paths::RunPaths;
 
 /// Partition keys followed at once. More keys than that take more passes, not more memory.
-pub const KEYS_MAX: usize = 1 << 20;
+pub const KEYS_MAX: usize = 1 << 19;
 
 /// What a topic holds, in two digests.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
