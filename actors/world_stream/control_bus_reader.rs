@@ -16,7 +16,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use wellspring_domain::ports::{ControlBus, ControlRecord, StoreError};
-use wellspring_domain::stream::ready_decision::retry_delay_ms;
+use wellspring_domain::stream::ready_decision::{ReadyStatus, retry_delay_ms};
 
 /// Messages looked at in one poll.
 const POLL_MESSAGES_MAX: usize = 1_000;
@@ -61,6 +61,8 @@ pub struct ControlBusReaderState {
     in_hand: BTreeSet<String>,
     resting: BTreeMap<String, Instant>,
     lost: BTreeMap<String, u32>,
+    /// Why messages wait, so that it is told once and not at every look.
+    waiting: BTreeMap<String, Option<String>>,
 }
 
 impl Actor for ControlBusReader {
@@ -75,12 +77,13 @@ impl Actor for ControlBusReader {
     ) -> Result<Self::State, ActorProcessingErr> {
         args.node.set_state(NodeState::Running);
         myself.cast(ControlBusReaderMsg::Poll)?;
-        let (in_hand, resting, lost) = Default::default();
+        let (in_hand, resting, lost, waiting) = Default::default();
         Ok(ControlBusReaderState {
             args,
             in_hand,
             resting,
             lost,
+            waiting,
         })
     }
 
@@ -181,13 +184,24 @@ impl ControlBusReaderState {
     }
 
     async fn ready_ended(&mut self, record: ControlRecord, outcome: ReadyOutcome) {
-        use wellspring_domain::stream::ready_decision::ReadyStatus;
-        if outcome.status.settles() {
-            self.settle(record).await;
-        } else if outcome.status == ReadyStatus::Failed {
-            self.rest(record.position, outcome.attempt);
-        }
-        if let Some(outcomes) = &self.args.outcomes {
+        let position = record.position.clone();
+        let told_before = match outcome.status {
+            ReadyStatus::Failed => {
+                self.rest(position.clone(), outcome.attempt);
+                self.waiting.remove(&position);
+                false
+            }
+            status if status.settles() => {
+                self.settle(record).await;
+                self.waiting.remove(&position);
+                false
+            }
+            _ => {
+                let known = self.waiting.insert(position, outcome.reason.clone());
+                known.as_ref() == Some(&outcome.reason)
+            }
+        };
+        if let Some(outcomes) = self.args.outcomes.as_ref().filter(|_| !told_before) {
             // Nobody listening is no reason to stop reading.
             let _ = outcomes.send(outcome).await;
         }

@@ -125,7 +125,7 @@ impl ReadyConsumer {
             runs_max: RUNS_AT_ONCE,
             stop_deadline: self.stop_deadline,
         };
-        let (runs, _) = Actor::spawn(None, RunsSupervisor, args).await?;
+        let (runs, mut runs_end) = Actor::spawn(None, RunsSupervisor, args).await?;
         let (sender, mut outcomes) = mpsc::channel(OUTCOMES_WAITING);
         let args = ControlBusReaderArgs {
             bus: self.bus.clone(),
@@ -151,6 +151,10 @@ impl ReadyConsumer {
                 _ = &mut reader_end => {
                     let detail = "the control bus reader ended";
                     break Err(StageFailure::transient("CONTROL_BUS_READER_LOST", detail));
+                }
+                _ = &mut runs_end => {
+                    let detail = "the runs supervisor ended";
+                    break Err(StageFailure::transient("RUNS_SUPERVISOR_LOST", detail));
                 }
             }
         };
