@@ -71,6 +71,8 @@ pub struct Scanner<'a> {
     pub normal: bool,
     /// True while every object read had its keys in strictly ascending order.
     pub sorted: bool,
+    /// True once an escape was met: without one, every string stands for itself.
+    pub escapes: bool,
 }
 
 impl<'a> Scanner<'a> {
@@ -81,6 +83,7 @@ impl<'a> Scanner<'a> {
             at: 0,
             normal: true,
             sorted: true,
+            escapes: false,
         }
     }
 
@@ -106,30 +109,43 @@ impl<'a> Scanner<'a> {
         depth: u32,
         mut each: impl FnMut(&mut Self, Member) -> Result<(), JsonError>,
     ) -> Result<(), JsonError> {
+        let mut more = self.enter_object(depth)?;
+        while more {
+            let key = self.next_key()?;
+            let start = self.at as u32;
+            let kind = self.value(depth + 1)?;
+            let value = start..self.at as u32;
+            each(self, Member { key, value, kind })?;
+            more = self.after_value()?;
+        }
+        Ok(())
+    }
+
+    /// Steps into an object at `depth`; false when it is empty and has been read.
+    pub fn enter_object(&mut self, depth: u32) -> Result<bool, JsonError> {
         self.open(b'{', depth)?;
         self.skip_space();
+        Ok(!self.take(b'}'))
+    }
+
+    /// Reads the next key and stands before its value.
+    pub fn next_key(&mut self) -> Result<Range<u32>, JsonError> {
+        self.skip_space();
+        let key = self.key()?;
+        self.skip_space();
+        Ok(key)
+    }
+
+    /// Reads what follows a member's value; false when the object has ended.
+    pub fn after_value(&mut self) -> Result<bool, JsonError> {
+        self.skip_space();
         if self.take(b'}') {
-            return Ok(());
+            return Ok(false);
         }
-        loop {
-            self.skip_space();
-            let key = self.key()?;
-            self.skip_space();
-            let start = self.at;
-            let kind = self.value(depth + 1)?;
-            let member = Member {
-                key,
-                value: start as u32..self.at as u32,
-                kind,
-            };
-            each(self, member)?;
-            self.skip_space();
-            if self.take(b'}') {
-                return Ok(());
-            }
-            if !self.take(b',') {
-                return self.fail("expected , or } in an object");
-            }
+        if self.take(b',') {
+            Ok(true)
+        } else {
+            self.fail("expected , or } in an object")
         }
     }
 
@@ -185,7 +201,8 @@ impl<'a> Scanner<'a> {
     /// Clears the sorted flag unless `next` comes strictly after `previous`. Keys with escapes are left
     /// to the slow road: their code points are not their bytes.
     pub fn note_order(&mut self, previous: &[u8], next: &[u8]) {
-        if previous >= next || next.contains(&b'\\') || previous.contains(&b'\\') {
+        let escaped = self.escapes && (next.contains(&b'\\') || previous.contains(&b'\\'));
+        if previous >= next || escaped {
             self.sorted = false;
         }
     }
@@ -256,6 +273,7 @@ impl<'a> Scanner<'a> {
     }
 
     fn escape(&mut self) -> Result<(), JsonError> {
+        self.escapes = true;
         match self.text.get(self.at + 1) {
             Some(b'"' | b'\\' | b'n' | b'r' | b't' | b'b' | b'f') => self.at += 2,
             Some(b'/') => {

@@ -29,6 +29,7 @@ use wellspring_domain::admission::intake::VerifyGates;
 use wellspring_domain::admission::policy::AdmissionPolicy;
 use wellspring_domain::admission::receipt::ReceiptsLayout;
 use wellspring_domain::ports::{Clock, GateStore, ObjectStore, RunLayout, StoreError};
+use wellspring_domain::provenance::Provenance;
 use wellspring_domain::run_paths::PlatformRunId;
 
 /// Why a gate did not start. Each has the code start-up stops with.
@@ -125,25 +126,14 @@ pub async fn start(
     let first = probe.look();
     let interval = Duration::from_secs(settings.wiring.health.probe_interval_seconds.max(1));
     let (health, health_reader) = probe.spawn(interval, first);
-    let parts = GateParts {
-        partitions: policy
-            .topics()
-            .iter()
-            .map(|topic| settings.wiring.event_bus.partitions_of(topic))
-            .collect(),
+    let parts = gate_parts(
+        settings,
         policy,
-        provenance: serde_json::to_value(&provenance).unwrap_or_default(),
-        verify_gates: verify_gates(settings),
-        proofs: Arc::new(FactsProofs::new(
-            objects,
-            settings.runs_root(),
-            clock.clone(),
-            settings.wiring.gate.facts_absence_cache_ms,
-        )),
-        credits: Credits::new(credit_limits(settings)),
-        health: health_reader,
-        deny_on_amber: settings.wiring.health.deny_on_amber,
-    };
+        &provenance,
+        objects,
+        health_reader,
+        &clock,
+    );
     let projections =
         super::projections::standard(settings.runs_root(), receipts_layout(settings))?;
     let gate = start_gate(
@@ -175,6 +165,35 @@ pub async fn start(
         own_run: options.own_run,
         clock,
     })
+}
+
+fn gate_parts(
+    settings: &Settings,
+    policy: AdmissionPolicy,
+    provenance: &Provenance,
+    objects: Arc<dyn ObjectStore>,
+    health_reader: watch::Receiver<Health>,
+    clock: &Arc<dyn Clock>,
+) -> GateParts {
+    GateParts {
+        partitions: policy
+            .topics()
+            .iter()
+            .map(|topic| settings.wiring.event_bus.partitions_of(topic))
+            .collect(),
+        policy,
+        provenance: serde_json::to_value(provenance).unwrap_or_default(),
+        verify_gates: verify_gates(settings),
+        proofs: Arc::new(FactsProofs::new(
+            objects,
+            settings.runs_root(),
+            clock.clone(),
+            settings.wiring.gate.facts_absence_cache_ms,
+        )),
+        credits: Credits::new(credit_limits(settings)),
+        health: health_reader,
+        deny_on_amber: settings.wiring.health.deny_on_amber,
+    }
 }
 
 fn embedded_store(settings: &Settings, policy: &AdmissionPolicy) -> EmbeddedGateStore {

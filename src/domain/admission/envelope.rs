@@ -4,6 +4,7 @@
 //! canonical are rewritten first ([`Envelope::read`]), so that what is published is the insertion-order
 //! form and what is hashed is the sorted form, whoever sent it.
 
+use crate::admission::payload_schema::scan_members;
 use crate::json_scan::{JsonError, Member, Scanner, ValueKind};
 use crate::json_tree::{Json, decode_string};
 use crate::time_text::is_env_shape;
@@ -132,6 +133,8 @@ pub struct Envelope<'a> {
     unknown: Option<String>,
     /// Members of the payload, relative to [`Envelope::payload_json`].
     payload_members: Vec<Member>,
+    /// False when no string of the text holds an escape.
+    escapes: bool,
     /// Sorted payload bytes, when the payload in `text` is not sorted itself.
     payload_sorted: Option<Vec<u8>>,
 }
@@ -153,24 +156,57 @@ impl<'a> Envelope<'a> {
         }
         let mut envelope = Envelope::empty(Cow::Borrowed(text));
         let mut repeated = false;
-        let mut payload: Option<Range<u32>> = None;
-        scanner.members(0, |scanner, member| {
-            repeated |= envelope.place(text, &member);
-            // Only order inside the payload matters: the envelope's own fields may come in any order.
-            match Field::from_name(member.key_of(text)) {
-                Some(Field::Payload) => payload = Some(member.value),
-                _ => scanner.sorted = true,
-            }
-            if payload.is_some() && !scanner.sorted {
-                repeated = true;
-            }
-            Ok(())
-        })?;
-        scanner.end()?;
-        if !scanner.normal || repeated {
-            return Ok(None);
+        let mut more = scanner.enter_object(0)?;
+        while more {
+            let key = scanner.next_key()?;
+            let start = scanner.position() as u32;
+            let name = &text[key.start as usize..key.end as usize];
+            let kind = if name == b"payload" && scanner.peek() == Some(b'{') {
+                envelope.scan_payload(&mut scanner, text, start)?;
+                ValueKind::Object
+            } else {
+                // Only order inside the payload matters: elsewhere it is not hashed.
+                let sorted = scanner.sorted;
+                let kind = scanner.value(1)?;
+                scanner.sorted = sorted;
+                kind
+            };
+            let value = start..scanner.position() as u32;
+            repeated |= envelope.place(text, &Member { key, value, kind });
+            more = scanner.after_value()?;
         }
-        Ok(envelope.with_payload_members().then_some(envelope))
+        scanner.end()?;
+        envelope.escapes = scanner.escapes;
+        let canonical = scanner.normal && scanner.sorted && !repeated;
+        Ok(canonical.then_some(envelope))
+    }
+
+    /// Reads the payload and keeps its members relative to its first byte. Keys that are not strictly
+    /// ascending clear the scanner's sorted flag.
+    fn scan_payload(
+        &mut self,
+        scanner: &mut Scanner<'a>,
+        text: &[u8],
+        start: u32,
+    ) -> Result<(), JsonError> {
+        let members = &mut self.payload_members;
+        members.clear();
+        members.reserve(24);
+        let mut previous: Range<usize> = 0..0;
+        scanner.members(1, |scanner, member| {
+            let key = member.key.start as usize..member.key.end as usize;
+            if !members.is_empty() {
+                scanner.note_order(&text[previous.clone()], &text[key.clone()]);
+            }
+            previous = key;
+            let shift = |range: Range<u32>| range.start - start..range.end - start;
+            members.push(Member {
+                key: shift(member.key),
+                value: shift(member.value),
+                kind: member.kind,
+            });
+            Ok(())
+        })
     }
 
     /// The slow road: rewrites the bytes, which also refuses repeated keys.
@@ -196,7 +232,10 @@ impl<'a> Envelope<'a> {
             payload.push_cj(&mut sorted);
             envelope.payload_sorted = Some(sorted);
         }
-        envelope.with_payload_members();
+        envelope.escapes = true;
+        if envelope.kind(Field::Payload) == Some(ValueKind::Object) {
+            envelope.payload_members = scan_members(envelope.payload_json());
+        }
         Ok(Some(envelope))
     }
 
@@ -206,6 +245,7 @@ impl<'a> Envelope<'a> {
             slots: Default::default(),
             unknown: None,
             payload_members: Vec::new(),
+            escapes: false,
             payload_sorted: None,
         }
     }
@@ -228,29 +268,6 @@ impl<'a> Envelope<'a> {
                 !first
             }
         }
-    }
-
-    /// Fills the payload members; false when the payload's own keys are not strictly ascending.
-    fn with_payload_members(&mut self) -> bool {
-        if self.kind(Field::Payload) != Some(ValueKind::Object) {
-            return true;
-        }
-        let mut members = Vec::with_capacity(24);
-        let mut ascending = true;
-        {
-            let text = self.payload_json();
-            let mut order = Scanner::new(b"");
-            let _ = Scanner::new(text).members(0, |_, member| {
-                if let Some(previous) = members.last() {
-                    order.note_order(Member::key_of(previous, text), member.key_of(text));
-                }
-                members.push(member);
-                Ok(())
-            });
-            ascending &= order.sorted;
-        }
-        self.payload_members = members;
-        ascending
     }
 
     /// The envelope in insertion-order canonical form: what is published.
@@ -294,7 +311,7 @@ impl<'a> Envelope<'a> {
     pub fn string(&self, field: Field) -> Option<Cow<'_, str>> {
         let range = self.string_range(field)?;
         let raw = &self.text[range.start as usize..range.end as usize];
-        Some(decoded(raw))
+        Some(self.decoded(raw))
     }
 
     /// The payload's sorted canonical bytes (CJ), `null` when there is none.
@@ -393,12 +410,43 @@ impl<'a> Envelope<'a> {
             }
             Field::PlatformRunId if crate::run_paths::is_platform_run_id(raw) => Ok(()),
             Field::PlatformRunId => violation(field, "must look like platform_20260101T000000Z"),
-            Field::SchemaVersion => expect_length(field, raw, 64, "must have 1 to 64 characters"),
-            Field::TraceId | Field::SpanId | Field::Producer => {
-                expect_length(field, raw, 128, "must have 1 to 128 characters")
+            Field::SchemaVersion => {
+                self.expect_length(field, raw, 64, "must have 1 to 64 characters")
             }
-            _ => expect_length(field, raw, 256, "must have 1 to 256 characters"),
+            Field::TraceId | Field::SpanId | Field::Producer => {
+                self.expect_length(field, raw, 128, "must have 1 to 128 characters")
+            }
+            _ => self.expect_length(field, raw, 256, "must have 1 to 256 characters"),
         }
+    }
+}
+
+impl Envelope<'_> {
+    fn expect_length(
+        &self,
+        field: Field,
+        raw: &[u8],
+        max: usize,
+        rule: &'static str,
+    ) -> Result<(), EnvelopeViolation> {
+        let characters = if self.escapes {
+            self.decoded(raw).chars().count()
+        } else {
+            raw.len()
+        };
+        if (1..=max).contains(&characters) {
+            Ok(())
+        } else {
+            violation(field, rule)
+        }
+    }
+
+    fn decoded<'t>(&self, raw: &'t [u8]) -> Cow<'t, str> {
+        if self.escapes && raw.contains(&b'\\') {
+            return Cow::Owned(decode_string(raw));
+        }
+        // Canonical text is ASCII, so this never falls back.
+        Cow::Borrowed(std::str::from_utf8(raw).unwrap_or_default())
     }
 }
 
@@ -422,141 +470,6 @@ fn expect_hex(
     if fits { Ok(()) } else { violation(field, rule) }
 }
 
-fn expect_length(
-    field: Field,
-    raw: &[u8],
-    max: usize,
-    rule: &'static str,
-) -> Result<(), EnvelopeViolation> {
-    let characters = if raw.contains(&b'\\') {
-        decoded(raw).chars().count()
-    } else {
-        raw.len()
-    };
-    if (1..=max).contains(&characters) {
-        Ok(())
-    } else {
-        violation(field, rule)
-    }
-}
-
-fn decoded(raw: &[u8]) -> Cow<'_, str> {
-    if raw.contains(&b'\\') {
-        return Cow::Owned(decode_string(raw));
-    }
-    String::from_utf8_lossy(raw)
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn base() -> serde_json::Value {
-        serde_json::json!({
-            "event_id": "e1", "event_type": "t", "ts_utc": "2026-01-01T00:00:01.250000Z",
-            "manifest_fingerprint": "a".repeat(64), "seed": 42, "payload": {"a": 1, "b": {"c": 2}}
-        })
-    }
-
-    fn with(field: &str, value: serde_json::Value) -> String {
-        let mut envelope = base();
-        envelope[field] = value;
-        serde_json::to_string(&envelope).unwrap()
-    }
-
-    #[test]
-    fn canonical_bytes_are_read_in_place() {
-        let text = serde_json::to_string(&base()).unwrap();
-        let envelope = Envelope::read(text.as_bytes()).unwrap().unwrap();
-        assert!(envelope.is_unchanged());
-        assert_eq!(envelope.validate(), Ok(()));
-        assert_eq!(envelope.payload_json(), br#"{"a":1,"b":{"c":2}}"#);
-        assert_eq!(envelope.payload_members().len(), 2);
-        assert_eq!(envelope.string(Field::EventId).unwrap(), "e1");
-        assert_eq!(envelope.json(Field::Seed).unwrap(), b"42");
-    }
-
-    #[test]
-    fn other_spellings_are_rewritten_and_only_the_hash_is_sorted() {
-        let text = " {\"payload\": {\"b\": 1.50, \"a\": \"\\/\"}, \"event_id\" : \"e\\u00E9\"}";
-        let envelope = Envelope::read(text.as_bytes()).unwrap().unwrap();
-        assert_eq!(
-            envelope.text(),
-            br#"{"payload":{"b":1.5,"a":"/"},"event_id":"e\u00e9"}"#
-        );
-        assert_eq!(envelope.payload_json(), br#"{"a":"/","b":1.5}"#);
-        assert_eq!(envelope.string(Field::EventId).unwrap(), "eé");
-        assert_eq!(
-            envelope.payload_members()[1].key_of(envelope.payload_json()),
-            b"b"
-        );
-    }
-
-    #[test]
-    fn an_unsorted_payload_at_any_depth_takes_the_slow_road() {
-        for payload in [r#"{"b":1,"a":2}"#, r#"{"a":{"d":1,"c":2}}"#] {
-            let text = format!("{{\"event_id\":\"e\",\"payload\":{payload},\"producer\":\"p\"}}");
-            let envelope = Envelope::read(text.as_bytes()).unwrap().unwrap();
-            assert_eq!(envelope.text(), text.as_bytes());
-            assert!(!envelope.is_unchanged());
-            assert_ne!(envelope.payload_json(), payload.as_bytes());
-        }
-    }
-
-    #[test]
-    fn repeated_keys_are_refused_at_every_level() {
-        for text in [
-            r#"{"event_id":"a","event_id":"b"}"#,
-            r#"{"event_id":"a","payload":{"x":1,"x":2}}"#,
-            r#"{"zzz":1,"zzz":2}"#,
-            r#"{"zzz":1,"yyy":{"a":1,"a":1},"zzy":1}"#,
-        ] {
-            assert_eq!(
-                Envelope::read(text.as_bytes()).unwrap_err().cause,
-                "a key occurs twice in one object",
-                "{text}"
-            );
-        }
-        assert!(Envelope::read(b"[1]").unwrap().is_none());
-        assert!(Envelope::read(b"nope").is_err());
-    }
-
-    #[test]
-    fn each_rule_of_the_envelope_is_enforced() {
-        use serde_json::json;
-        for (field, value, good) in [
-            ("event_id", json!(""), false),
-            ("event_id", json!("x".repeat(256)), true),
-            ("event_id", json!("x".repeat(257)), false),
-            ("event_id", json!("é".repeat(256)), true),
-            ("event_id", json!(1), false),
-            ("ts_utc", json!("2026-01-01T00:00:01Z"), false),
-            ("manifest_fingerprint", json!("A".repeat(64)), false),
-            ("parameter_hash", json!(null), false),
-            ("seed", json!(-1), false),
-            ("seed", json!("42"), false),
-            ("seed", json!(7.0), true),
-            ("seed", json!(7.5), false),
-            ("seed", json!(u64::MAX), true),
-            ("scenario_id", json!(3), true),
-            ("scenario_id", json!(-3), false),
-            ("scenario_id", json!(true), false),
-            ("run_id", json!("0".repeat(32)), true),
-            ("run_id", json!("0".repeat(33)), false),
-            ("platform_run_id", json!("platform_20260101T000000Z"), true),
-            ("platform_run_id", json!("x"), false),
-            ("schema_version", json!("v".repeat(65)), false),
-            ("trace_id", json!("v".repeat(129)), false),
-            ("payload", json!([1]), false),
-            ("extra", json!(1), false),
-        ] {
-            let text = with(field, value.clone());
-            let envelope = Envelope::read(text.as_bytes()).unwrap().unwrap();
-            let result = envelope.validate();
-            assert_eq!(result.is_ok(), good, "{field} = {value}: {result:?}");
-            if let Err(violation) = result {
-                assert_eq!(violation.field, field);
-            }
-        }
-    }
-}
+#[path = "envelope_tests.rs"]
+mod tests;

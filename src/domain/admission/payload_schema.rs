@@ -6,11 +6,11 @@
 //! and never asserted. A keyword that is not understood stops the start: a rule must not be skipped
 //! silently.
 
+use crate::admission::payload_schema_compiler::Compiler;
 use crate::json_scan::{Member, Scanner, ValueKind};
 use crate::json_tree::decode_string;
 use regex::Regex;
-use serde_json::{Map, Value};
-use std::collections::BTreeMap;
+use serde_json::Value;
 
 /// Why a schema cannot be compiled.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -38,42 +38,42 @@ pub struct PayloadSchema {
 }
 
 #[derive(Debug, Clone, Default)]
-struct Node {
-    types: Option<TypeSet>,
-    object: Option<ObjectRules>,
-    items: Option<Box<Node>>,
-    allowed: Option<Vec<Value>>,
-    pattern: Option<Pattern>,
-    minimum: Option<f64>,
-    maximum: Option<f64>,
-    length_min: Option<u64>,
-    length_max: Option<u64>,
-    any_of: Vec<Node>,
+pub(super) struct Node {
+    pub(super) types: Option<TypeSet>,
+    pub(super) object: Option<ObjectRules>,
+    pub(super) items: Option<Box<Node>>,
+    pub(super) allowed: Option<Vec<Value>>,
+    pub(super) pattern: Option<Pattern>,
+    pub(super) minimum: Option<f64>,
+    pub(super) maximum: Option<f64>,
+    pub(super) length_min: Option<u64>,
+    pub(super) length_max: Option<u64>,
+    pub(super) any_of: Vec<Node>,
 }
 
 #[derive(Debug, Clone, Default)]
-struct ObjectRules {
+pub(super) struct ObjectRules {
     /// Sorted by key.
-    properties: Vec<(Vec<u8>, Node)>,
+    pub(super) properties: Vec<(Vec<u8>, Node)>,
     /// Per property: must it be there?
-    required: Vec<bool>,
-    required_unlisted: Vec<Vec<u8>>,
-    closed: bool,
+    pub(super) required: Vec<bool>,
+    pub(super) required_unlisted: Vec<Vec<u8>>,
+    pub(super) closed: bool,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
-struct TypeSet {
-    string: bool,
-    integer: bool,
-    number: bool,
-    boolean: bool,
-    null: bool,
-    object: bool,
-    array: bool,
+pub(super) struct TypeSet {
+    pub(super) string: bool,
+    pub(super) integer: bool,
+    pub(super) number: bool,
+    pub(super) boolean: bool,
+    pub(super) null: bool,
+    pub(super) object: bool,
+    pub(super) array: bool,
 }
 
 #[derive(Debug, Clone)]
-enum Pattern {
+pub(super) enum Pattern {
     /// `^[a-f0-9]{n}$`, checked by hand because it is on every event.
     Hex(usize),
     Regex(Regex),
@@ -109,229 +109,6 @@ impl PayloadSchema {
             }
         }
     }
-}
-
-struct Compiler<'a> {
-    document: &'a Value,
-}
-
-/// Keywords that carry no rule.
-const ANNOTATIONS: [&str; 11] = [
-    "$schema",
-    "$id",
-    "$defs",
-    "$comment",
-    "title",
-    "description",
-    "format",
-    "examples",
-    "default",
-    "nullable",
-    "deprecated",
-];
-
-impl Compiler<'_> {
-    fn node(&self, schema: &Value, path: &str, depth: u32) -> Result<Node, SchemaCompileError> {
-        if depth > 32 {
-            return fail(path, "nested or recursive too deeply");
-        }
-        let members = match schema {
-            Value::Bool(true) => return Ok(Node::default()),
-            Value::Object(members) => members,
-            _ => return fail(path, "a schema is an object or true"),
-        };
-        if let Some(reference) = members.get("$ref") {
-            let node = self.reference(reference, path, depth)?;
-            return Ok(if is_nullable(members) {
-                or_null(node)
-            } else {
-                node
-            });
-        }
-        let mut node = Node::default();
-        for (keyword, value) in members {
-            self.keyword(&mut node, keyword, value, path, depth)?;
-        }
-        if ["properties", "required", "additionalProperties"]
-            .iter()
-            .any(|keyword| members.contains_key(*keyword))
-        {
-            node.object = Some(self.object(members, path, depth)?);
-        }
-        if is_nullable(members)
-            && let Some(types) = &mut node.types
-        {
-            types.null = true;
-        }
-        Ok(node)
-    }
-
-    fn keyword(
-        &self,
-        node: &mut Node,
-        keyword: &str,
-        value: &Value,
-        path: &str,
-        depth: u32,
-    ) -> Result<(), SchemaCompileError> {
-        match keyword {
-            "type" => node.types = Some(type_set(value, path)?),
-            "enum" => node.allowed = Some(value.as_array().cloned().unwrap_or_default()),
-            "const" => node.allowed = Some(vec![value.clone()]),
-            "pattern" => node.pattern = Some(compile_pattern(value, path)?),
-            "minimum" => node.minimum = value.as_f64(),
-            "maximum" => node.maximum = value.as_f64(),
-            "minLength" => node.length_min = value.as_u64(),
-            "maxLength" => node.length_max = value.as_u64(),
-            "items" => {
-                node.items = Some(Box::new(self.node(
-                    value,
-                    &format!("{path}/items"),
-                    depth + 1,
-                )?))
-            }
-            "anyOf" => {
-                for (index, option) in value.as_array().into_iter().flatten().enumerate() {
-                    node.any_of.push(self.node(
-                        option,
-                        &format!("{path}/anyOf/{index}"),
-                        depth + 1,
-                    )?);
-                }
-            }
-            "properties" | "required" | "additionalProperties" => {}
-            annotation if ANNOTATIONS.contains(&annotation) => {}
-            unknown => return fail(path, &format!("keyword {unknown} is not supported")),
-        }
-        Ok(())
-    }
-
-    fn reference(
-        &self,
-        reference: &Value,
-        path: &str,
-        depth: u32,
-    ) -> Result<Node, SchemaCompileError> {
-        let target = reference.as_str().and_then(|text| text.strip_prefix('#'));
-        match target.and_then(|pointer| self.document.pointer(pointer)) {
-            Some(schema) => self.node(schema, path, depth + 1),
-            None => fail(path, "$ref must point inside this document"),
-        }
-    }
-
-    fn object(
-        &self,
-        members: &Map<String, Value>,
-        path: &str,
-        depth: u32,
-    ) -> Result<ObjectRules, SchemaCompileError> {
-        let mut required: Vec<&str> = members
-            .get("required")
-            .and_then(Value::as_array)
-            .into_iter()
-            .flatten()
-            .filter_map(Value::as_str)
-            .collect();
-        let mut properties = BTreeMap::new();
-        for (key, schema) in members
-            .get("properties")
-            .and_then(Value::as_object)
-            .into_iter()
-            .flatten()
-        {
-            properties.insert(
-                key.as_bytes().to_vec(),
-                self.node(schema, &format!("{path}/properties/{key}"), depth + 1)?,
-            );
-        }
-        let mut rules = ObjectRules {
-            closed: members.get("additionalProperties") == Some(&Value::Bool(false)),
-            ..Default::default()
-        };
-        for (key, node) in properties {
-            let listed = required.iter().position(|name| name.as_bytes() == key);
-            rules.required.push(listed.is_some());
-            if let Some(listed) = listed {
-                required.swap_remove(listed);
-            }
-            rules.properties.push((key, node));
-        }
-        rules.required_unlisted = required
-            .into_iter()
-            .map(|key| key.as_bytes().to_vec())
-            .collect();
-        if !matches!(
-            members.get("additionalProperties"),
-            None | Some(Value::Bool(_))
-        ) {
-            return fail(path, "additionalProperties must be true or false");
-        }
-        Ok(rules)
-    }
-}
-
-fn fail<T>(path: &str, cause: &str) -> Result<T, SchemaCompileError> {
-    Err(SchemaCompileError {
-        path: path.to_owned(),
-        cause: cause.to_owned(),
-    })
-}
-
-fn is_nullable(members: &Map<String, Value>) -> bool {
-    members.get("nullable") == Some(&Value::Bool(true))
-}
-
-fn or_null(node: Node) -> Node {
-    let null = Node {
-        types: Some(TypeSet {
-            null: true,
-            ..TypeSet::default()
-        }),
-        ..Node::default()
-    };
-    Node {
-        any_of: vec![node, null],
-        ..Node::default()
-    }
-}
-
-fn type_set(value: &Value, path: &str) -> Result<TypeSet, SchemaCompileError> {
-    let names: Vec<&str> = match value {
-        Value::String(name) => vec![name],
-        Value::Array(names) => names.iter().filter_map(Value::as_str).collect(),
-        _ => Vec::new(),
-    };
-    let mut types = TypeSet::default();
-    for name in &names {
-        match *name {
-            "string" => types.string = true,
-            "integer" => types.integer = true,
-            "number" => types.number = true,
-            "boolean" => types.boolean = true,
-            "null" => types.null = true,
-            "object" => types.object = true,
-            "array" => types.array = true,
-            _ => return fail(path, "unknown type"),
-        }
-    }
-    if names.is_empty() {
-        fail(path, "type names no type")
-    } else {
-        Ok(types)
-    }
-}
-
-fn compile_pattern(value: &Value, path: &str) -> Result<Pattern, SchemaCompileError> {
-    let text = value.as_str().unwrap_or_default();
-    let hex_length = text
-        .strip_prefix("^[a-f0-9]{")
-        .and_then(|rest| rest.strip_suffix("}$"));
-    if let Some(length) = hex_length.and_then(|digits| digits.parse().ok()) {
-        return Ok(Pattern::Hex(length));
-    }
-    Regex::new(text)
-        .map(Pattern::Regex)
-        .or_else(|_| fail(path, "pattern is not a regular expression"))
 }
 
 impl TypeSet {
@@ -589,94 +366,5 @@ pub fn scan_members(text: &[u8]) -> Vec<Member> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::json;
-
-    fn check(schema: Value, payload: Value) -> Result<(), SchemaViolation> {
-        let schema = PayloadSchema::compile(&schema).unwrap();
-        let text = crate::canonical_json::to_cj(&payload).unwrap();
-        schema.check_members(text.as_bytes(), &scan_members(text.as_bytes()))
-    }
-
-    fn row() -> Value {
-        json!({"type": "object", "additionalProperties": false, "required": ["id", "name"], "properties": {
-            "id": {"type": "integer", "minimum": 1, "maximum": 18446744073709551615u64},
-            "name": {"type": "string", "pattern": "^[a-f0-9]{4}$"},
-            "note": {"type": ["string", "null"], "maxLength": 3},
-            "state": {"enum": ["PASS", "FAIL"]},
-            "inner": {"type": "object", "properties": {"x": {"type": "number"}}, "required": ["x"]},
-            "list": {"type": "array", "items": {"type": "boolean"}},
-            "link": {"$ref": "#/$defs/id", "nullable": true}},
-            "$defs": {"id": {"type": "string", "minLength": 1}}})
-    }
-
-    #[test]
-    fn a_fitting_payload_passes() {
-        let full = json!({"id": 7.0, "name": "00ff", "note": null, "state": "PASS", "inner": {"x": 1, "y": 2},
-            "list": [true, false], "link": null});
-        assert_eq!(check(row(), full), Ok(()));
-        assert_eq!(
-            check(
-                row(),
-                json!({"id": u64::MAX, "name": "00ff", "note": "äöü", "link": "a"})
-            ),
-            Ok(())
-        );
-    }
-
-    #[test]
-    fn each_broken_rule_is_named_with_its_path() {
-        for (payload, path) in [
-            (json!({"name": "00ff"}), "payload.id"),
-            (json!({"id": 0, "name": "00ff"}), "payload.id"),
-            (json!({"id": 1.5, "name": "00ff"}), "payload.id"),
-            (json!({"id": true, "name": "00ff"}), "payload.id"),
-            (json!({"id": "1", "name": "00ff"}), "payload.id"),
-            (json!({"id": 1, "name": "00FF"}), "payload.name"),
-            (
-                json!({"id": 1, "name": "00ff", "note": "long"}),
-                "payload.note",
-            ),
-            (
-                json!({"id": 1, "name": "00ff", "state": "MAYBE"}),
-                "payload.state",
-            ),
-            (
-                json!({"id": 1, "name": "00ff", "inner": {}}),
-                "payload.inner.x",
-            ),
-            (
-                json!({"id": 1, "name": "00ff", "list": [true, 1]}),
-                "payload.list[1]",
-            ),
-            (json!({"id": 1, "name": "00ff", "link": ""}), "payload.link"),
-            (
-                json!({"id": 1, "name": "00ff", "extra": 1}),
-                "payload.extra",
-            ),
-        ] {
-            assert_eq!(
-                check(row(), payload.clone()).unwrap_err().path,
-                path,
-                "{payload}"
-            );
-        }
-    }
-
-    #[test]
-    fn a_keyword_that_is_not_understood_stops_the_start() {
-        let error = PayloadSchema::compile(
-            &json!({"type": "object", "properties": {"a": {"multipleOf": 2}}}),
-        )
-        .unwrap_err();
-        assert_eq!(error.path, "#/properties/a");
-        assert!(PayloadSchema::compile(&json!({"$ref": "other.json"})).is_err());
-        assert!(
-            PayloadSchema::compile(
-                &json!({"$defs": {"a": {"$ref": "#/$defs/a"}}, "$ref": "#/$defs/a"})
-            )
-            .is_err()
-        );
-    }
-}
+#[path = "payload_schema_tests.rs"]
+mod tests;
