@@ -33,15 +33,19 @@ enum Section {
 }
 
 impl Run {
-    /// Opens a run and checks header, filter and block index. They are kept in memory when they fit
-    /// into `resident_bytes`.
+    /// Opens a run and checks header, filter and block index. They are kept in memory as far as
+    /// `resident_bytes` allow.
     pub fn open(path: &Path, id: u64, resident_bytes: usize) -> Result<Run, StoreError> {
         let file = File::open(path).map_err(failed("open", path))?;
         let header = read_header(&file, path)?;
         let filter_bytes = header.filter_lines * FILTER_LINE as u64;
         let index_bytes = header.blocks * 8;
-        let resident = filter_bytes + index_bytes <= resident_bytes as u64;
-        let open_section = |at, bytes, crc, what| {
+        let room = resident_bytes as u64;
+        // The block index saves many more reads per byte than the filter, so it comes first, and a
+        // filter leaves at least as much room as it takes.
+        let index_resident = index_bytes <= room;
+        let filter_resident = 2 * filter_bytes + index_bytes <= room;
+        let open_section = |at, bytes, crc, resident, what| {
             read_section(&file, at, bytes, crc, resident)
                 .map_err(failed("read", path))?
                 .ok_or_else(|| damaged(path, at, what))
@@ -53,12 +57,14 @@ impl Run {
                 header.filter_at,
                 filter_bytes,
                 header.filter_crc,
+                filter_resident,
                 "filter checksum",
             )?,
             index: open_section(
                 header.index_at,
                 index_bytes,
                 header.index_crc,
+                index_resident,
                 "block index checksum",
             )?,
             file,
@@ -105,17 +111,19 @@ impl Run {
         Ok(filter_may_hold(&line, key))
     }
 
-    /// Reads the blocks that may hold the key: one, save when blocks begin with equal leading bytes.
+    /// Reads the block that may hold the key; blocks before it only while they begin with the key's
+    /// own leading bytes.
     fn find(&self, key: &Hash32, page: &mut Vec<u8>) -> Result<Option<IndexEntry>, StoreError> {
         let prefix = key.leading_u64();
-        let last = self.blocks_where(|first| first <= prefix)?;
-        let first = self.blocks_where(|first| first < prefix)?.saturating_sub(1);
-        for block in first..last {
-            self.read_block(block, page)?;
+        let mut behind = self.blocks_where(|first| first <= prefix)?;
+        while behind > 0 {
+            behind -= 1;
+            self.read_block(behind, page)?;
             let view =
-                decode_block(page, crc32c).map_err(|error| self.damaged_at(block, &error))?;
-            if let Some(entry) = view.find(key) {
-                return Ok(Some(entry));
+                decode_block(page, crc32c).map_err(|error| self.damaged_at(behind, &error))?;
+            let found = view.find(key);
+            if found.is_some() || view.slot(0).key.leading_u64() != prefix {
+                return Ok(found);
             }
         }
         Ok(None)
