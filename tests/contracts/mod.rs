@@ -1,8 +1,10 @@
 //! Codes, answers and refusals of the contract, each provoked from outside.
 
+mod gate_policy;
 mod hostile;
 mod http_edge;
 mod oracle_check;
+mod oracle_facts;
 mod oracle_pack;
 mod push;
 mod ready_decisions;

@@ -15,7 +15,6 @@ const START_TIMEOUT: Duration = Duration::from_secs(60);
 /// A daemon; killed when dropped.
 pub struct Daemon {
     child: Child,
-    out: tempfile::NamedTempFile,
     err: tempfile::NamedTempFile,
     /// Where it listens.
     pub url: String,
@@ -40,21 +39,26 @@ impl Daemon {
 
     /// Any command that listens; returns when it does.
     pub fn start(site: &Site, args: &[&str]) -> Self {
-        let out = tempfile::NamedTempFile::new_in(site.path()).unwrap();
-        let err = tempfile::NamedTempFile::new_in(site.path()).unwrap();
-        let mut command = site.program();
-        command.args(args).stdin(Stdio::null());
-        command.stdout(File::create(out.path()).unwrap());
-        command.stderr(File::create(err.path()).unwrap());
-        let child = command.spawn().expect("the program starts");
-        let mut daemon = Daemon {
-            child,
-            out,
-            err,
-            url: String::new(),
-        };
+        let mut daemon = Daemon::spawn(site, args);
         daemon.url = daemon.wait_for_address();
         daemon
+    }
+
+    /// Any command that runs for a while; returns at once.
+    pub fn spawn(site: &Site, args: &[&str]) -> Self {
+        let err = tempfile::NamedTempFile::new_in(site.path()).unwrap();
+        let mut command = site.program();
+        command
+            .args(args)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null());
+        command.stderr(File::create(err.path()).unwrap());
+        let child = command.spawn().expect("the program starts");
+        Daemon {
+            child,
+            err,
+            url: String::new(),
+        }
     }
 
     fn wait_for_address(&mut self) -> String {
@@ -78,11 +82,6 @@ impl Daemon {
     /// Everything it said.
     pub fn stderr(&self) -> String {
         String::from_utf8_lossy(&fs::read(self.err.path()).unwrap()).into_owned()
-    }
-
-    /// Its result so far.
-    pub fn stdout(&self) -> String {
-        String::from_utf8_lossy(&fs::read(self.out.path()).unwrap()).into_owned()
     }
 
     /// True while it runs.
@@ -109,11 +108,6 @@ impl Daemon {
     /// SIGKILL, as a crash would.
     pub fn kill(mut self) -> Ended {
         self.end_by(Signal::KILL)
-    }
-
-    /// Waits for its own end.
-    pub fn wait(mut self, at_most: Duration) -> Ended {
-        self.ended(Instant::now(), at_most)
     }
 
     fn end_by(&mut self, signal: Signal) -> Ended {

@@ -86,12 +86,12 @@ impl GateClient {
         self.send(self.client.get(format!("{}{path}", self.url)))
     }
 
-    /// GET of a path with a header.
-    pub fn get_as(&self, header: (&str, &str), path: &str) -> Answer {
+    /// POST of a JSON body.
+    pub fn post_json(&self, path: &str, body: &Value) -> Answer {
+        let post = self.client.post(format!("{}{path}", self.url));
         self.send(
-            self.client
-                .get(format!("{}{path}", self.url))
-                .header(header.0, header.1),
+            post.header("content-type", "application/json")
+                .body(body.to_string()),
         )
     }
 
