@@ -8,6 +8,7 @@ mod oracle_facts;
 mod oracle_pack;
 mod push;
 mod ready_decisions;
+mod register;
 mod scenario_reemit;
 mod scenario_run;
 mod stream_refusals;

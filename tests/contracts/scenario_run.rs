@@ -126,11 +126,18 @@ const CASES: &[Case] = &[
     },
     Case {
         name: "the pack manifest of another world",
-        world: || with_pack_manifest(|text| text.replace("\"seed\":11", "\"seed\":12")),
+        world: || {
+            let (world, other) = (sound(), World::generate(40, 12, 1));
+            other.pack();
+            for name in ["_oracle_pack_manifest.json", "_SEALED.json"] {
+                fs::copy(other.root.join(name), world.root.join(name)).unwrap();
+            }
+            world
+        },
         prepare: |_| {},
         exit: 3,
         state: "FAILED",
-        reason: "ORACLE_PACK_",
+        reason: "ORACLE_PACK_MISMATCH",
     },
     Case {
         name: "an unsealed world in a strict profile",
@@ -346,6 +353,35 @@ fn stored_documents_are_never_replaced_by_different_ones() {
             "{\"somebody\":\"else\"}\n"
         );
     }
+}
+
+#[test]
+fn a_proof_that_was_changed_after_it_was_given_is_refused() {
+    let (site, world) = (Site::new(), sound());
+    let first = Runner::new(&site, &world, "proves");
+    first.submit(&[]).ok();
+    let mut folder = first
+        .sr()
+        .join("instance_receipts/output_id=s3_event_stream_with_fraud_6B");
+    while !folder.join("instance_receipt.json").is_file() {
+        folder = fs::read_dir(&folder)
+            .unwrap()
+            .next()
+            .unwrap()
+            .unwrap()
+            .path();
+    }
+    let path = folder.join("instance_receipt.json");
+    let mut receipt = read_json(&path);
+    receipt["target_digest"]["hex"] = serde_json::json!("f".repeat(64));
+    fs::write(&path, receipt.to_string()).unwrap();
+    let second = first.submit(&["--run-equivalence-key", "proves-again", "--format", "table"]);
+    assert_eq!(second.code, Some(3), "{}", second.everything());
+    assert_contains(
+        &second.stdout,
+        "INSTANCE_RECEIPT_DRIFT",
+        &second.everything(),
+    );
 }
 
 #[test]

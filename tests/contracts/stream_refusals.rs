@@ -224,6 +224,43 @@ fn a_stream_without_a_world_or_with_several_scenarios_is_refused() {
 }
 
 #[test]
+fn a_lane_that_does_not_exist_is_refused() {
+    let site = Site::new();
+    let env = [("WSP_LANE_COUNT", "2"), ("WSP_LANE_INDEX", "5")];
+    let root = small().root_text();
+    let finished = site.run_with(&["stream", "run", "--engine-run-root", &root], &env);
+    assert_refused(&finished, "WSP_LANE_CONFIG_INVALID");
+}
+
+#[test]
+fn a_row_without_a_key_and_a_broken_part_end_their_output() {
+    let world = sorted_copy();
+    let gate_site = Site::new();
+    let gate = Daemon::gate(&gate_site);
+    let site = Site::new().set(format!("wiring.ig_ingest_url={}", gate.url));
+    let name = "config/platform/oracle/outputs_catalogue_v0.yaml";
+    let catalogue = fs::read_to_string(repository().join(name)).unwrap();
+    let at = catalogue.find(&format!("output_id: {TRAFFIC}")).unwrap();
+    let (head, entry) = catalogue.split_at(at);
+    let entry = entry.replacen("flow_id, event_seq]", "flow_id, event_seq, campaign_id]", 1);
+    fs::write(site.path().join("catalogue.yaml"), format!("{head}{entry}")).unwrap();
+    let own = [
+        "--set",
+        "wiring.engine_catalogue_path=catalogue.yaml",
+        "--output-ids",
+        TRAFFIC,
+    ];
+    assert_refused(&stream(&site, &world, &own), "PRIMARY_KEY_MISSING");
+    let part = world.view(TRAFFIC).join("part-000000.parquet");
+    let whole = fs::read(&part).unwrap();
+    fs::write(&part, &whole[..whole.len() / 2]).unwrap();
+    assert_refused(
+        &stream(&site, &world, &["--output-ids", TRAFFIC]),
+        "STREAM_FAILED",
+    );
+}
+
+#[test]
 fn strict_profiles_need_a_pack_and_a_seal() {
     let shipped =
         fs::read_to_string(repository().join("config/platform/profiles/local.yaml")).unwrap();

@@ -96,12 +96,10 @@ impl<'a> Runner<'a> {
     /// `scenario run`.
     pub fn submit(&self, more: &[&str]) -> Finished {
         let mut args = vec!["scenario", "run", "--wiring", "wiring_local.yaml"];
-        args.extend([
-            "--policy",
-            "policy_v0.yaml",
-            "--run-equivalence-key",
-            &self.key,
-        ]);
+        args.extend(["--policy", "policy_v0.yaml"]);
+        if !more.contains(&"--run-equivalence-key") {
+            args.extend(["--run-equivalence-key", &self.key]);
+        }
         let (world, identity) = (self.world.args(), identity_of_small());
         args.extend(world.iter().map(String::as_str));
         args.extend(identity.iter().map(String::as_str));
