@@ -12,3 +12,4 @@ mod register;
 mod scenario_reemit;
 mod scenario_run;
 mod stream_refusals;
+mod supervision_tree;

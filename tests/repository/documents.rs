@@ -1,6 +1,6 @@
 //! The pages say what is there.
 
-use super::{root, text_of};
+use super::{root, rust_files, text_of};
 
 /// Names in the dependency table of the workspace.
 fn dependencies() -> Vec<String> {
@@ -39,4 +39,47 @@ fn the_readme_has_exactly_the_two_commands_and_ci_runs_the_second() {
     assert_eq!(commands, ["make demo", "make test"]);
     let ci = text_of(&root().join(".ci/run"));
     assert_eq!(ci.lines().last(), Some(commands[1]));
+}
+
+/// Words in backticks that are names of tests: a sentence of words joined by underscores.
+fn test_names(page: &str) -> Vec<&str> {
+    let words = page.split('`').skip(1).step_by(2);
+    let plain = |word: &str| word.chars().all(|c| c.is_ascii_lowercase() || c == '_');
+    words
+        .filter(|word| word.matches('_').count() > 3 && plain(word))
+        .collect()
+}
+
+#[test]
+fn every_test_the_guarantees_name_exists() {
+    let page = text_of(&root().join("docs/guarantees.md"));
+    let names = test_names(&page);
+    assert!(names.len() > 20, "the page names its tests: {names:?}");
+    let sources: Vec<String> = ["src", "actors", "tests"]
+        .iter()
+        .flat_map(|folder| rust_files(folder))
+        .map(|file| text_of(&file))
+        .collect();
+    let missing: Vec<_> = names
+        .iter()
+        .filter(|name| {
+            let function = format!("fn {name}(");
+            !sources.iter().any(|text| text.contains(&function))
+        })
+        .collect();
+    assert!(missing.is_empty(), "no such test: {missing:?}");
+}
+
+#[test]
+fn every_file_the_pages_name_exists() {
+    let pages = ["architecture", "guarantees", "http_api", "operations"];
+    for page in pages.map(|page| format!("docs/{page}.md")) {
+        let text = text_of(&root().join(&page));
+        let files = text.split('`').skip(1).step_by(2).filter(|word| {
+            let folders = ["src/", "actors/", "tests/", "config/", "docs/"];
+            folders.iter().any(|folder| word.starts_with(folder)) && !word.contains(['<', '*', ' '])
+        });
+        let missing: Vec<_> = files.filter(|file| !root().join(file).exists()).collect();
+        assert!(missing.is_empty(), "{page} names {missing:?}");
+    }
 }

@@ -102,7 +102,6 @@ const OTHER_NAMES: [(&str, &[&str]); 9] = [
             "CORRIDOR_ANOMALY",
             "EVIDENCE_REF_RESOLVED",
             "POLICY_REV_CHANGED",
-            "RUN_CANCELLED",
             "RUN_ENDED",
             "RUN_READY_SEEN",
             "RUN_REPORT_GENERATED",

@@ -70,6 +70,13 @@ pub const CHAPTER: Chapter = Chapter {
             "report it with the log when it comes back",
         ),
         row(
+            "RUNS_SUPERVISOR_LOST",
+            &[WorldStreamer, Supervision],
+            WaitAndRetry,
+            "the supervisor of the ready runs ended unasked",
+            "read the log, start again: streams go on from their checkpoints",
+        ),
+        row(
             "STAGE_ENDED",
             &[Supervision],
             WaitAndRetry,

@@ -301,6 +301,13 @@ pub const CHAPTER: Chapter = Chapter {
             "look up the code in the detail",
         ),
         row(
+            "RUN_CANCELLED",
+            &[WorldStreamer],
+            Information,
+            "an operator cancelled the run; it is not tried again",
+            "nothing; what was admitted stays",
+        ),
+        row(
             "SCENARIO_RUN_ID_MISMATCH",
             &[WorldStreamer],
             FixTheCause,
