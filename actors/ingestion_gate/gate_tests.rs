@@ -320,11 +320,7 @@ impl World {
             auth_mode: "x".into(),
             principal: "p".into(),
         };
-        Arc::new(InProcessGate {
-            gate: self.gate.handle.clone(),
-            actor,
-            window: 4,
-        })
+        Arc::new(InProcessGate::new(self.gate.handle.clone(), actor, 4))
     }
 
     async fn push(&self, events: &[(&str, u64, u64)]) -> Vec<ItemOutcome> {
@@ -569,4 +565,65 @@ async fn runs_open_on_demand_up_to_the_limit() {
             .await;
         assert_eq!(result.is_ok(), opens, "{run}: {result:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_keeps_the_order_of_its_keys_while_shards_are_replaced() {
+    use crate::runtime::no_jitter;
+    use crate::world_stream::batch::{PartEnd, StreamBatch};
+    use crate::world_stream::gate_sender::{GateSender, SenderEvent};
+    use crate::world_stream::progress::OutputProgress;
+    use wellspring_domain::stream::retry::RetryPolicy;
+    use wellspring_domain::stream::source::PartName;
+
+    const BATCHES: u64 = 300;
+    let world = world(4, 1_000).await;
+    let progress = Arc::new(OutputProgress::new());
+    let policy = RetryPolicy::default();
+    let mut sender = GateSender::new(world.client(), policy, no_jitter(), progress.clone());
+    let part = Arc::new(PartName {
+        file: "/v/p".to_owned(),
+        name: "p".to_owned(),
+    });
+    let (mut next, mut decided) = (0, 0);
+    while decided < BATCHES {
+        if next < BATCHES && sender.has_room() {
+            // Two of the commits fail while more batches are on their way.
+            if next == 100 || next == 200 {
+                world.disk.fail_next.store(true, Ordering::SeqCst);
+            }
+            let ids: Vec<String> = (0..5).map(|key| format!("{key}-{next:03}")).collect();
+            let events: Vec<(&str, u64, u64)> = (0..5u64)
+                .map(|key| (ids[key as usize].as_str(), key, next))
+                .collect();
+            let batch = StreamBatch {
+                envelopes: batch(&events),
+                part: part.clone(),
+                last_row: next,
+                last_ts: Micros(0),
+                ends_part: PartEnd::No,
+            };
+            sender.push(batch, Duration::ZERO);
+            next += 1;
+            continue;
+        }
+        if let SenderEvent::Decided(batch) = sender.next().await.unwrap() {
+            assert_eq!(batch.last_row, decided);
+            decided += 1;
+        }
+    }
+    assert_eq!(progress.accepted(), BATCHES * 5);
+    let mut seen = 0;
+    for records in world.disk.bus().values() {
+        for key in 0..5 {
+            let mut of_key: Vec<&(u64, String)> = records
+                .iter()
+                .filter(|(_, id)| id.starts_with(&format!("{key}-")))
+                .collect();
+            of_key.sort();
+            seen += of_key.len();
+            assert!(of_key.is_sorted_by_key(|(_, id)| id), "{of_key:?}");
+        }
+    }
+    assert_eq!(seen as u64, BATCHES * 5, "each event is on the bus once");
 }

@@ -3,6 +3,7 @@
 use super::admission_shard::AdmissionShardMsg;
 use super::gate_supervisor::GateSupervisorMsg;
 use super::messages::{Answer, Portion, RunKey, ShardBatch, Verdict};
+use super::sender_order::{SenderOrder, Submission};
 use crate::runtime::credit::{Credit, Credits};
 use crate::runtime::slot::SlotReader;
 use ractor::ActorRef;
@@ -141,6 +142,17 @@ impl GateHandle {
     /// Judges a batch and hands it to its shards. `credit` covers its events and bytes. Resolves when the
     /// shards have it; order of calls is order at the shards.
     pub async fn accept(&self, batch: EnvelopeBatch, actor: &Actor, credit: Credit) -> Ticket {
+        self.accept_after(batch, actor, credit, None).await
+    }
+
+    /// As [`GateHandle::accept`], for a sender with several batches on their way.
+    async fn accept_after(
+        &self,
+        batch: EnvelopeBatch,
+        actor: &Actor,
+        credit: Credit,
+        submission: Option<&Submission>,
+    ) -> Ticket {
         let judged = self.judge(&batch, actor).await;
         let mut answers: Vec<Option<Answer>> = vec![None; judged.items.len()];
         let judged = Arc::new(judged);
@@ -162,7 +174,7 @@ impl GateHandle {
                 credit,
             };
             let sent = match (self.run_key(run_id).await, share) {
-                (Ok(run), Some(credit)) => self.send(shard, batch(run, credit)).await,
+                (Ok(run), Some(credit)) => self.send(shard, batch(run, credit), submission).await,
                 _ => Err("IG_UNHEALTHY"),
             };
             if let Err(code) = sent {
@@ -219,12 +231,20 @@ impl GateHandle {
         parts
     }
 
-    async fn send(&self, shard: u16, batch: ShardBatch) -> Result<(), &'static str> {
+    async fn send(
+        &self,
+        shard: u16,
+        batch: ShardBatch,
+        submission: Option<&Submission>,
+    ) -> Result<(), &'static str> {
         let slot = &self.inner.shards[usize::from(shard)];
-        let Some(shard) = slot.wait(SHARD_WAIT).await else {
+        let Some(current) = slot.wait(SHARD_WAIT).await else {
             return Err("IG_UNHEALTHY");
         };
-        shard
+        if submission.is_some_and(|submission| !submission.may_reach(shard, current.get_id())) {
+            return Err("PRECEDING_ITEM_RETRY");
+        }
+        current
             .cast(AdmissionShardMsg::Decide(batch))
             .map_err(|_| "IG_UNHEALTHY")
     }
@@ -320,14 +340,25 @@ fn outcome_of(answer: &Answer) -> ItemOutcome {
     }
 }
 
-/// The gate as an output stream of the same process uses it.
+/// The gate as one output stream of the same process uses it.
 pub struct InProcessGate {
-    /// The gate.
-    pub gate: GateHandle,
-    /// The streamer's own identity.
-    pub actor: Actor,
-    /// Most batches unanswered at once.
-    pub window: usize,
+    gate: GateHandle,
+    actor: Actor,
+    window: usize,
+    order: Arc<SenderOrder>,
+}
+
+impl InProcessGate {
+    /// A sender of its own: `actor` is the streamer's identity, `window` the most batches unanswered at
+    /// once. Order is kept among the batches of one such value.
+    pub fn new(gate: GateHandle, actor: Actor, window: usize) -> Self {
+        InProcessGate {
+            gate,
+            actor,
+            window,
+            order: Arc::default(),
+        }
+    }
 }
 
 impl GateClient for InProcessGate {
@@ -339,19 +370,32 @@ impl GateClient for InProcessGate {
                     retry_after_ms: RETRY_AFTER_MS,
                 });
             }
+            let submission = self.order.begin();
             let credit = self
                 .gate
                 .credits()
                 .take(batch.len() as u32, batch.bytes.len() as u32)
                 .await;
-            let ticket = self.gate.accept(batch, &self.actor, credit).await;
-            let pending: PendingOutcomes =
-                Box::pin(async move { Ok(ticket.answered().await.outcomes()) });
+            let taken = self
+                .gate
+                .accept_after(batch, &self.actor, credit, Some(&submission));
+            let ticket = taken.await;
+            let pending: PendingOutcomes = Box::pin(async move {
+                let outcomes = ticket.answered().await.outcomes();
+                // Before the sender hears of it, so that what it sends next is not held up by this.
+                drop(submission);
+                Ok(outcomes)
+            });
             Ok(pending)
         })
     }
 
     fn window(&self) -> usize {
         self.window
+    }
+
+    fn sender(&self) -> Option<Arc<dyn GateClient>> {
+        let (gate, actor) = (self.gate.clone(), self.actor.clone());
+        Some(Arc::new(InProcessGate::new(gate, actor, self.window)))
     }
 }

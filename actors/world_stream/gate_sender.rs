@@ -276,9 +276,22 @@ impl GateSender {
         }
         match (cause, &mut self.recovery) {
             (Some(cause), Recovery::Gathering(known)) => known.join(cause),
-            (Some(cause), _) => self.recovery = Recovery::Gathering(cause),
+            (Some(cause), _) => {
+                self.recovery = Recovery::Gathering(cause);
+                self.take_back_submit();
+            }
             (None, Recovery::Resending) => self.recovery = self.next_recovery(),
             (None, _) => {}
+        }
+    }
+
+    /// A batch the gate has not taken yet waits behind the undecided ones. What the gate may have seen of
+    /// it is sent again with the rest, the same bytes.
+    fn take_back_submit(&mut self) {
+        for entry in &mut self.batches {
+            if let EntryState::Submitting(_) = entry.state {
+                entry.state = EntryState::Answered;
+            }
         }
     }
 

@@ -100,7 +100,14 @@ async fn only_undecided_events_are_sent_again_and_nothing_overtakes_them() {
     let gate = FakeGate::new(
         4,
         vec![
-            Answer::Items(vec![ItemOutcome::Admitted, retry(0), retry(0)]),
+            Answer::After(
+                Duration::from_millis(10),
+                Box::new(Answer::Items(vec![
+                    ItemOutcome::Admitted,
+                    retry(0),
+                    retry(0),
+                ])),
+            ),
             Answer::Items(vec![retry(0), ItemOutcome::Admitted]),
         ],
     );
@@ -127,6 +134,32 @@ async fn only_undecided_events_are_sent_again_and_nothing_overtakes_them() {
     );
     assert_eq!(progress.tally().admitted, 5);
     assert!(sender.has_room());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_the_gate_has_not_taken_waits_behind_the_undecided_ones() {
+    let gate = FakeGate::with_room(4, 1);
+    gate.answer_next(Answer::After(
+        Duration::from_millis(10),
+        Box::new(Answer::All(retry(0))),
+    ));
+    let (mut sender, progress) = sender(&gate);
+    sender.push(batch(0..1, 0, PartEnd::No), Duration::ZERO);
+    assert!(matches!(sender.next().await.unwrap(), SenderEvent::Taken));
+    sender.push(batch(1..2, 0, PartEnd::No), Duration::ZERO);
+    // The gate has no room for the second; the first is undecided and must go first.
+    let waiting = tokio::time::timeout(Duration::from_secs(1), sender.next()).await;
+    assert!(waiting.is_err());
+    gate.give_room(10);
+    let mut decided = Vec::new();
+    while decided.len() < 2 {
+        if let SenderEvent::Decided(batch) = sender.next().await.unwrap() {
+            decided.push(batch.last_row);
+        }
+    }
+    assert_eq!(decided, [0, 1]);
+    assert_eq!(gate.events(), ["0", "0", "1"]);
+    assert_eq!(progress.accepted(), 2);
 }
 
 #[tokio::test(start_paused = true)]

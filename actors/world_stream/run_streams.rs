@@ -272,7 +272,7 @@ impl Run {
                 },
                 events_max: cap_of(&request, order, progress.accepted()),
                 source: ports.source.clone(),
-                gate: ports.gate.clone(),
+                gate: ports.gate.sender().unwrap_or_else(|| ports.gate.clone()),
                 limits: tuning.limits,
                 retry: tuning.retry,
                 log: tuning.log,

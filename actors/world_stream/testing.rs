@@ -51,6 +51,10 @@ impl FakeGate {
         gate
     }
 
+    pub fn answer_next(&self, answer: Answer) {
+        self.script.lock().unwrap().push_back(answer);
+    }
+
     pub fn give_room(&self, batches: usize) {
         self.room.add_permits(batches);
     }

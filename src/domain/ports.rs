@@ -347,6 +347,10 @@ pub trait GateClient: Send + Sync {
     fn submit(&self, batch: EnvelopeBatch) -> BoxFuture<'_, Result<PendingOutcomes, PushError>>;
     /// How many submitted batches may be unanswered at once without breaking order per key.
     fn window(&self) -> usize;
+    /// A client of the same gate for one ordered sender; `None` when this one can be shared.
+    fn sender(&self) -> Option<Arc<dyn GateClient>> {
+        None
+    }
 }
 
 /// What the gate needs to know to open a run's durable state.

@@ -301,6 +301,9 @@ fn receipts_layout(settings: &Settings) -> ReceiptsLayout {
     }
 }
 
+/// Batches one output may have unanswered at once.
+const IN_PROCESS_WINDOW: usize = 16;
+
 impl RunningGate {
     /// The gate as the streamer of this process uses it.
     pub fn client(&self) -> InProcessGate {
@@ -315,16 +318,13 @@ impl RunningGate {
             .strip_prefix("svc:")
             .unwrap_or(&producer)
             .to_owned();
-        InProcessGate {
-            gate: self.gate.handle.clone(),
-            actor: Actor {
-                actor_id: format!("SYSTEM::{principal}"),
-                source_type: "SYSTEM".to_owned(),
-                auth_mode: "in_process".to_owned(),
-                principal,
-            },
-            window: 16,
-        }
+        let actor = Actor {
+            actor_id: format!("SYSTEM::{principal}"),
+            source_type: "SYSTEM".to_owned(),
+            auth_mode: "in_process".to_owned(),
+            principal,
+        };
+        InProcessGate::new(self.gate.handle.clone(), actor, IN_PROCESS_WINDOW)
     }
 
     /// Listens for HTTP; the listener is a child of the gate and ends with it. Returns the address bound.
