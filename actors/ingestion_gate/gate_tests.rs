@@ -457,10 +457,15 @@ async fn a_failed_commit_is_recovered_from_and_nothing_is_lost_or_doubled() {
         } else {
             ItemOutcome::Admitted
         };
-        assert_eq!(
-            world.push(&[("e2", 1, 1), ("e3", 1, 1)]).await,
-            [expected.clone(), expected]
-        );
+        let decided = loop {
+            // The dying generation may still be found; it answers nothing and loses nothing.
+            let outcomes = world.push(&[("e2", 1, 1), ("e3", 1, 1)]).await;
+            let again = |outcome: &ItemOutcome| matches!(outcome, ItemOutcome::Retry { .. });
+            if !outcomes.iter().any(again) {
+                break outcomes;
+            }
+        };
+        assert_eq!(decided, [expected.clone(), expected]);
         let bus = world.disk.bus();
         let ids: Vec<(u64, String)> = bus[&("t.a".to_owned(), 0)].clone();
         assert_eq!(
