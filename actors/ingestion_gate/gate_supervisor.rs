@@ -9,7 +9,7 @@ use super::handle::{GateHandle, GateParts};
 use super::http_listener::{HttpListener, HttpListenerArgs};
 use super::index_shard::{IndexShard, IndexShardMsg};
 use super::messages::RunKey;
-use super::projector::{NamedProjections, Projector, ProjectorArgs};
+use super::projector::{NamedProjections, Projector, ProjectorArgs, ProjectorMsg};
 use super::shard_generation::{LastWriter, ShardParts, await_writer, shard_generations};
 use crate::runtime::failure::StageFailure;
 use crate::runtime::pipeline::{PipelineEnd, PipelineHandle, PipelineSpec, spawn_pipeline};
@@ -91,6 +91,7 @@ pub struct GateSupervisorState {
     index: Arc<Vec<ActorRef<IndexShardMsg>>>,
     shards: Vec<PipelineHandle<ShardRef>>,
     writers: Vec<LastWriter>,
+    projectors: Vec<ActorRef<ProjectorMsg>>,
     open_runs: watch::Sender<Arc<Vec<RunKey>>>,
     runs: watch::Sender<Arc<HashMap<PlatformRunId, RunKey>>>,
     opening: HashMap<PlatformRunId, Vec<OpenReply>>,
@@ -99,6 +100,9 @@ pub struct GateSupervisorState {
 
 /// How long a shard between two generations may take to take a new run over.
 const SHARD_WAIT: Duration = Duration::from_secs(10);
+
+/// How long a stop waits for projections of what is committed; what is left is made by the next start.
+const PROJECTION_WAIT: Duration = Duration::from_secs(3);
 
 impl Actor for GateSupervisor {
     type Msg = GateSupervisorMsg;
@@ -133,7 +137,7 @@ impl Actor for GateSupervisor {
         for index_shard in index.iter() {
             index_shard.cast(IndexShardMsg::Peers(slots.clone()))?;
         }
-        spawn_projectors(&myself, &args, open_runs_reader).await?;
+        let projectors = spawn_projectors(&myself, &args, open_runs_reader).await?;
         args.node.show_credits(args.parts.credits.clone());
         args.node.set_state(NodeState::Running);
         let handle = GateHandle::new(args.parts, slots, runs_reader, myself);
@@ -146,6 +150,7 @@ impl Actor for GateSupervisor {
             index,
             shards,
             writers,
+            projectors,
             open_runs,
             runs,
             opening: HashMap::new(),
@@ -208,6 +213,7 @@ impl Actor for GateSupervisor {
         for writer in &state.writers {
             await_writer(writer).await;
         }
+        await_projectors(&state.projectors).await;
         state.node.set_state(NodeState::Stopped);
         Ok(())
     }
@@ -255,7 +261,8 @@ async fn spawn_projectors(
     myself: &ActorRef<GateSupervisorMsg>,
     args: &GateArgs,
     open_runs: watch::Receiver<Arc<Vec<RunKey>>>,
-) -> Result<(), StageFailure> {
+) -> Result<Vec<ActorRef<ProjectorMsg>>, StageFailure> {
+    let mut projectors = Vec::new();
     for (name, projection) in &args.projections {
         let projector = ProjectorArgs {
             projection: projection.clone(),
@@ -263,9 +270,34 @@ async fn spawn_projectors(
             interval: args.projection_interval,
             node: args.node.child(&format!("projector {name}"), "projector"),
         };
-        Actor::spawn_linked(None, Projector, projector, myself.get_cell()).await?;
+        let (projector, _join) =
+            Actor::spawn_linked(None, Projector, projector, myself.get_cell()).await?;
+        projectors.push(projector);
     }
-    Ok(())
+    Ok(projectors)
+}
+
+/// The journals are closed: a last look leaves no receipt object or quarantine record for the next start.
+async fn await_projectors(projectors: &[ActorRef<ProjectorMsg>]) {
+    let caught_up = projectors.iter().filter_map(|projector| {
+        let (done, told) = oneshot::channel();
+        projector.cast(ProjectorMsg::CatchUp(done)).ok()?;
+        Some(told)
+    });
+    let waiting = async {
+        for told in caught_up.collect::<Vec<_>>() {
+            // A projector that ended answers nothing; its cursor says how far it came.
+            let _ = told.await;
+        }
+    };
+    if tokio::time::timeout(PROJECTION_WAIT, waiting)
+        .await
+        .is_err()
+    {
+        tracing::info!(
+            "projections are behind their journals; the next start brings them up to date"
+        );
+    }
 }
 
 impl GateSupervisorState {
