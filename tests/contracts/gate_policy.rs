@@ -1,6 +1,7 @@
 //! What the gate decides by configuration: gate proofs (D5), routing, amber health.
 
 use std::fs;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 
@@ -74,6 +75,47 @@ fn a_hash_nobody_implements_is_refused_at_the_start_or_per_event() {
         let told = finished.everything();
         assert!(told.contains("UNSUPPORTED_HASH_ALGO"), "{told}");
     }
+}
+
+#[test]
+fn a_store_that_takes_nothing_turns_the_gate_red_until_it_takes_again() {
+    let site = Site::new();
+    let run = site.new_run();
+    let daemon = Daemon::gate(&site);
+    let client = GateClient::new(&daemon.url);
+    assert_eq!(client.push(&traffic("healthy", 1)).decision(), "ADMIT");
+    // A folder where the probe object must be written.
+    let probe = site.run_root(&run).join("ig/health/last_probe.json");
+    let _ = fs::remove_file(&probe);
+    fs::create_dir_all(probe.join("in the way")).unwrap();
+    let state = |wanted: &str| {
+        let end = Instant::now() + Duration::from_secs(30);
+        loop {
+            let health = client.get("/v1/ops/health").body;
+            if health["state"] == wanted {
+                return health;
+            }
+            assert!(Instant::now() < end, "never {wanted}: {health}");
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    };
+    assert_eq!(state("RED")["reasons"], json!(["OBJECT_STORE_UNHEALTHY"]));
+    let refused = client.push(&traffic("sick", 2));
+    assert_eq!(
+        (refused.status, refused.code()),
+        (503, "IG_UNHEALTHY"),
+        "{refused:?}"
+    );
+    assert!(
+        refused.body["detail"]
+            .to_string()
+            .contains("OBJECT_STORE_UNHEALTHY")
+    );
+    assert_eq!(client.get("/readyz").status, 503);
+    assert_eq!(client.get("/healthz").status, 200);
+    fs::remove_dir_all(&probe).unwrap();
+    state("GREEN");
+    assert_eq!(client.push(&traffic("sick", 2)).decision(), "ADMIT");
 }
 
 #[test]

@@ -57,7 +57,9 @@ fn a_ready_that_was_streamed_is_not_streamed_again() {
 
 #[test]
 fn another_attempt_streams_everything_again_and_doubles_nothing() {
-    let run = ReadyRun::new(small());
+    // Receipts as one object each, so that their bytes can be read without the program.
+    let site = Site::new().set("policy.receipts_layout=objects");
+    let run = ReadyRun::on(site, small());
     run.up_once(&[]).ok();
     let before = run.records().len() as u64;
     let gate = crate::support::daemon::Daemon::gate(&run.site);
@@ -86,6 +88,7 @@ fn another_attempt_streams_everything_again_and_doubles_nothing() {
         (found.receipts("ADMIT"), found.receipts("DUPLICATE")),
         (before, before)
     );
+    assert_eq!(found.checked("receipt_is_cj"), 2 * before);
 }
 
 #[test]

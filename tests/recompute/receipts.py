@@ -57,11 +57,16 @@ def check_receipt(found, row, bus, platform_run_id):
         found.equal("reason_codes", ["DUPLICATE"], json.loads(row["reason_codes_json"]), where)
 
 
-def check_rendered(found, lines, bus):
-    """Full receipts, one JSON object a line, as a reader of the contract gets them."""
-    for text in lines:
+def check_rendered(found, files, bus, platform_run_id):
+    """Full receipts as files, compact canonical JSON, the way a reader of the contract gets them."""
+    for path in files:
+        text = path.read_text(encoding="utf-8")
         receipt = json.loads(text)
-        where = receipt["receipt_id"]
+        where = path.name
+        found.equal("receipt_is_cj", recipes.cj(receipt), text.rstrip("\n"), where)
+        found.equal("receipt_file_name", path.stem, receipt["receipt_id"], where)
+        found.equal("receipt_id", recipes.receipt_id(receipt["decision"], receipt["event_id"]), path.stem, where)
+        found.equal("receipt_platform_run_id", platform_run_id, receipt["platform_run_id"], where)
         event = bus.events.get(receipt["dedupe_key"])
         if receipt["decision"] == "QUARANTINE" or not found.true("rendered_dedupe_key", event is not None, where):
             continue

@@ -27,7 +27,6 @@ def arguments():
     parser.add_argument("--catalogue", type=Path, required=True)
     parser.add_argument("--gate-map", type=Path, required=True)
     parser.add_argument("--world-manifest", type=Path, help="row counts and sums the world's author states")
-    parser.add_argument("--rendered", type=Path, help="full receipts, one JSON object a line")
     parser.add_argument("--stream-view-root", type=Path)
     parser.add_argument("--equivalence-key")
     parser.add_argument("--window-start", default="2026-01-01T00:00:00Z")
@@ -83,9 +82,8 @@ def main():
     run = {"platform_run_id": platform_run_id, "scenario_run_ids": runs}
     bus = buses.read(found, run_root / "eb", world, run)
     counts = receipts.check(found, args.receipts_db, bus, platform_run_id)
-    if args.rendered:
-        with open(args.rendered, encoding="utf-8") as lines:
-            receipts.check_rendered(found, lines, bus)
+    # Present where receipts are kept as one object each.
+    receipts.check_rendered(found, sorted(run_root.glob("ig/receipts/*.json")), bus, platform_run_id)
     attempts = args.attempt_id + [""]
     cursors = runner.check_checkpoints(found, run_root / "wsp" / "checkpoints", platform_run_id, runs,
                                        world.pack["oracle_pack_id"], attempts)
