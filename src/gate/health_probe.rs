@@ -58,11 +58,17 @@ impl HealthProbe {
                 let Ok(health) = tokio::task::spawn_blocking(move || probe.look()).await else {
                     continue;
                 };
-                let draining = updates.borrow().reasons.contains(&HealthReason::Draining);
-                if updates.is_closed() || draining {
+                // One step: a drain that begins now must not be overwritten.
+                let kept = updates.send_if_modified(|told| {
+                    let draining = told.reasons.contains(&HealthReason::Draining);
+                    if !draining {
+                        *told = health;
+                    }
+                    !draining
+                });
+                if updates.is_closed() || !kept {
                     return;
                 }
-                updates.send_replace(health);
             }
         });
         (sender, receiver)
