@@ -3,6 +3,9 @@
 //!
 //! `cargo bench --bench index_claims`; `WELLSPRING_BENCH_KEYS=1000000` runs one size only.
 
+// A benchmark measures real time.
+#![allow(clippy::disallowed_methods)]
+
 use criterion::{Criterion, Throughput};
 use std::time::Instant;
 use wellspring::event_bus::embedded_log::JournalReader;
