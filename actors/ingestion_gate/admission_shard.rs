@@ -48,7 +48,14 @@ pub enum AdmissionShardMsg {
         /// Answered when batches may come.
         reply: oneshot::Sender<()>,
     },
-    /// A run that has nothing in flight is closed.
+    /// Asks whether nothing of a run is undecided or unsettled here.
+    RunIdle {
+        /// The run.
+        run: RunKey,
+        /// The answer.
+        reply: oneshot::Sender<bool>,
+    },
+    /// A run is closed. Batches that still come for it are answered "send again".
     CloseRun {
         /// The run.
         run: RunKey,
@@ -149,6 +156,10 @@ impl Actor for AdmissionShard {
             AdmissionShardMsg::OpenRun { run, reply } => {
                 state.open_run(*run)?;
                 let _ = reply.send(());
+            }
+            AdmissionShardMsg::RunIdle { run, reply } => {
+                let idle = state.runs.get(&run).is_none_or(ShardRun::is_idle);
+                let _ = reply.send(idle);
             }
             AdmissionShardMsg::CloseRun { run, reply } => {
                 state.runs.remove(&run);

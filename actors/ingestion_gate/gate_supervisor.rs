@@ -64,6 +64,8 @@ pub struct GateArgs {
     pub flush_bytes_max: usize,
     /// Most runs open at once.
     pub open_runs_max: usize,
+    /// The run this gate was started for: never closed to make room.
+    pub own_run: Option<PlatformRunId>,
     /// Projections by name, each with its own actor.
     pub projections: NamedProjections,
     /// How often projectors look.
@@ -88,6 +90,7 @@ pub struct GateSupervisorState {
     store: Arc<dyn GateStore>,
     layout: RunLayout,
     open_runs_max: usize,
+    own_run: Option<PlatformRunId>,
     index: Arc<Vec<ActorRef<IndexShardMsg>>>,
     shards: Vec<PipelineHandle<ShardRef>>,
     writers: Vec<LastWriter>,
@@ -147,6 +150,7 @@ impl Actor for GateSupervisor {
             store: args.store,
             layout: args.layout,
             open_runs_max: args.open_runs_max,
+            own_run: args.own_run,
             index,
             shards,
             writers,
@@ -165,7 +169,7 @@ impl Actor for GateSupervisor {
         state: &mut Self::State,
     ) -> Result<(), ActorProcessingErr> {
         match message {
-            GateSupervisorMsg::OpenRun { run, reply } => state.open(&myself, run, reply),
+            GateSupervisorMsg::OpenRun { run, reply } => state.open(&myself, run, reply).await?,
             GateSupervisorMsg::Opened { run, result } => state.opened(run, *result).await?,
             GateSupervisorMsg::ShardEnded {
                 shard,
@@ -301,21 +305,29 @@ async fn await_projectors(projectors: &[ActorRef<ProjectorMsg>]) {
 }
 
 impl GateSupervisorState {
-    fn open(&mut self, myself: &ActorRef<GateSupervisorMsg>, run: PlatformRunId, reply: OpenReply) {
-        if let Some(key) = self.runs.borrow().get(&run) {
-            let _ = reply.send(Ok(key.clone()));
-            return;
+    async fn open(
+        &mut self,
+        myself: &ActorRef<GateSupervisorMsg>,
+        run: PlatformRunId,
+        reply: OpenReply,
+    ) -> Result<(), StageFailure> {
+        let open = self.runs.borrow().get(&run).cloned();
+        if let Some(key) = open {
+            let _ = reply.send(Ok(key));
+            return Ok(());
         }
         if let Some(waiting) = self.opening.get_mut(&run) {
             waiting.push(reply);
-            return;
+            return Ok(());
         }
-        if self.runs.borrow().len() + self.opening.len() >= self.open_runs_max {
-            let _ = reply.send(Err(format!(
-                "OPEN_RUNS_EXHAUSTED: {} runs are open already",
+        let is_full = self.runs.borrow().len() + self.opening.len() >= self.open_runs_max;
+        if is_full && !self.close_an_idle_run().await? {
+            let refusal = format!(
+                "OPEN_RUNS_EXHAUSTED: {} runs are open and at work",
                 self.open_runs_max
-            )));
-            return;
+            );
+            let _ = reply.send(Err(refusal));
+            return Ok(());
         }
         self.opening.insert(run.clone(), vec![reply]);
         let (store, layout, supervisor) = (self.store.clone(), self.layout, myself.clone());
@@ -324,6 +336,72 @@ impl GateSupervisorState {
             let result = Box::new(store.open_run(&run, &layout));
             let _ = supervisor.cast(GateSupervisorMsg::Opened { run, result });
         });
+        Ok(())
+    }
+
+    /// Closes the run that has been open longest and has nothing in flight; false when there is none.
+    async fn close_an_idle_run(&mut self) -> Result<bool, StageFailure> {
+        let open_runs = self.open_runs.borrow().clone();
+        for run in open_runs
+            .iter()
+            .filter(|run| Some(&***run) != self.own_run.as_ref())
+        {
+            if self.is_idle(run).await? {
+                self.close(run).await?;
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    async fn is_idle(&self, run: &RunKey) -> Result<bool, StageFailure> {
+        for pipeline in &self.shards {
+            let shard = pipeline
+                .started(SHARD_WAIT)
+                .await
+                .map_err(|_| interrupted(run))?;
+            let (reply, idle) = oneshot::channel();
+            let asked = shard.cast(AdmissionShardMsg::RunIdle {
+                run: run.clone(),
+                reply,
+            });
+            // A shard that is being replaced is not idle.
+            if asked.is_err() || !idle.await.unwrap_or(false) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Senders are turned away first. What still reaches a shard is answered "send again" and opens the run
+    /// anew; what was committed is in the journal.
+    async fn close(&mut self, run: &RunKey) -> Result<(), StageFailure> {
+        self.runs.send_modify(|runs| {
+            Arc::make_mut(runs).remove(&**run);
+        });
+        self.open_runs
+            .send_modify(|runs| Arc::make_mut(runs).retain(|open| open != run));
+        for pipeline in &self.shards {
+            let shard = pipeline
+                .started(SHARD_WAIT)
+                .await
+                .map_err(|_| interrupted(run))?;
+            let (reply, closed) = oneshot::channel();
+            shard
+                .cast(AdmissionShardMsg::CloseRun {
+                    run: run.clone(),
+                    reply,
+                })
+                .map_err(|_| interrupted(run))?;
+            closed.await.map_err(|_| interrupted(run))?;
+        }
+        for index in self.index.iter() {
+            index
+                .cast(IndexShardMsg::CloseRun { run: run.clone() })
+                .map_err(|_| interrupted(run))?;
+        }
+        tracing::info!(run = %**run, "idle run closed to make room for another");
+        Ok(())
     }
 
     async fn opened(
@@ -400,7 +478,7 @@ impl GateSupervisorState {
 fn interrupted(run: &RunKey) -> StageFailure {
     StageFailure::terminal(
         "RUN_OPEN_INTERRUPTED",
-        format!("a shard ended while {run} was being opened"),
+        format!("a shard ended while {run} was being opened or closed"),
     )
 }
 

@@ -294,6 +294,7 @@ async fn world(partitions: u32, credit_events: u32) -> World {
         },
         flush_bytes_max: 1 << 20,
         open_runs_max: 2,
+        own_run: None,
         projections: Vec::new(),
         projection_interval: Duration::from_secs(1),
         policy: RestartPolicy {
@@ -556,20 +557,43 @@ async fn order_within_a_key_is_kept_across_batches() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn runs_open_on_demand_up_to_the_limit() {
+async fn runs_open_on_demand_and_idle_ones_make_room() {
     let world = world(1, 1_000).await;
-    for (run, opens) in [
-        ("platform_20260101T000001Z", true),
-        ("platform_20260101T000002Z", true),
-        ("platform_20260101T000003Z", false),
-    ] {
-        let result = world
-            .gate
-            .handle
-            .open_run(&PlatformRunId::parse(run).unwrap())
-            .await;
-        assert_eq!(result.is_ok(), opens, "{run}: {result:?}");
+    let gate = &world.gate.handle;
+    let ids: Vec<PlatformRunId> = (1..=4)
+        .map(|second| PlatformRunId::parse(&format!("platform_20260101T00000{second}Z")).unwrap())
+        .collect();
+    for run in &ids {
+        gate.open_run(run).await.unwrap();
     }
+    assert_eq!(
+        gate.open_runs(),
+        ids[2..],
+        "two runs at once, the oldest idle one makes room"
+    );
+    // The run in RUN is opened by its first event, keeps its records, and is no longer idle while one waits.
+    world.push(&[("e1", 1, 1)]).await;
+    world.disk.stall(true);
+    let client = world.client();
+    let waiting = tokio::spawn(async move {
+        client
+            .submit(batch(&[("e2", 1, 1)]))
+            .await
+            .unwrap()
+            .await
+            .unwrap()
+    });
+    until("the event is in flight", || {
+        gate.credits().gauges().events_in_use == 1
+    })
+    .await;
+    gate.open_run(&ids[0]).await.unwrap();
+    assert!(
+        gate.open_runs().iter().any(|run| run.as_str() == RUN),
+        "a run at work stays open"
+    );
+    world.disk.stall(false);
+    assert_eq!(waiting.await.unwrap(), [ItemOutcome::Admitted]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -183,6 +183,11 @@ impl ShardRun {
         self.next.as_ref().map_or(0, |next| next.builder.bytes())
     }
 
+    /// True when nothing of this run is undecided or unsettled here.
+    pub fn is_idle(&self) -> bool {
+        self.next.is_none() && self.in_flight.is_empty() && self.parked.is_empty()
+    }
+
     /// True when something waits for the next flush.
     pub fn has_gathered(&self) -> bool {
         self.next.is_some()

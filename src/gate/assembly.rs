@@ -261,6 +261,7 @@ fn gate_args(
         },
         flush_bytes_max: gate.flush_bytes_max as usize,
         open_runs_max: gate.open_runs_max as usize,
+        own_run: options.own_run.clone(),
         projections,
         projection_interval: Duration::from_millis(250),
         policy: settings.wiring.supervision.restart_policy(),
