@@ -72,7 +72,13 @@ fn every_test_the_guarantees_name_exists() {
 
 #[test]
 fn every_file_the_pages_name_exists() {
-    let pages = ["architecture", "guarantees", "http_api", "operations"];
+    let pages = [
+        "architecture",
+        "guarantees",
+        "http_api",
+        "operations",
+        "testing",
+    ];
     for page in pages.map(|page| format!("docs/{page}.md")) {
         let text = text_of(&root().join(&page));
         let files = text.split('`').skip(1).step_by(2).filter(|word| {
