@@ -3,6 +3,11 @@
 //! One binary, because each test binary links everything. `contracts` provokes every code and answer,
 //! `pipeline` streams whole worlds and recomputes them, `crash` kills the daemon.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a test that waits for another process waits in real time"
+)]
+
 mod contracts;
 mod crash;
 mod pipeline;

@@ -12,8 +12,8 @@ use crate::support::bus::assert_each_once_and_receipted;
 use crate::support::daemon::Daemon;
 use crate::support::gate_client::{Answer, GateClient, RUN, traffic};
 
-/// Resident memory a gate may have under attack; its own bounds add up to far less than this.
-const RESIDENT_BYTES_MAX: u64 = 1 << 30;
+/// Resident memory a gate may have under attack; its own bounds, in flight and index, add up to less.
+const RESIDENT_BYTES_MAX: u64 = 512 << 20;
 
 /// Half-open connections to try; fewer where the process may not open as many.
 const HALF_OPEN: usize = 10_000;
@@ -43,8 +43,10 @@ fn with_raw(name: &str, member: &str, raw: &str) -> String {
     event.to_string().replace("\"@@\"", raw)
 }
 
-/// Bodies with the statuses and codes they may get.
-fn bodies() -> Vec<(&'static str, Vec<u8>, &'static [(u16, &'static str)])> {
+/// A body, what it is called, and the statuses and codes it may get.
+type Body = (&'static str, Vec<u8>, &'static [(u16, &'static str)]);
+
+fn bodies() -> Vec<Body> {
     let refused: &[(u16, &str)] = &[(400, "INVALID_JSON"), (422, "ENVELOPE_INVALID")];
     let judged: &[(u16, &str)] = &[
         (200, "SCHEMA_FAIL"),
