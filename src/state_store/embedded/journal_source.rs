@@ -188,12 +188,12 @@ impl JournalSource for MemoryJournal {
     }
 
     fn end(&self, shard: u16) -> Result<RowRef, StoreError> {
-        let mine = self.rows.iter().filter(|row| row.row_ref.shard == shard);
+        let mut mine = self.rows.iter().filter(|row| row.row_ref.shard == shard);
         let start = RowRef {
             shard,
             ..RowRef::default()
         };
-        Ok(mine.last().map_or(start, |row| RowRef {
+        Ok(mine.next_back().map_or(start, |row| RowRef {
             row: row.row_ref.row + 1,
             ..row.row_ref
         }))

@@ -88,7 +88,8 @@ fn an_untouched_bus_verifies_and_is_counted_by_partition() {
 
 #[test]
 fn every_kind_of_damage_on_the_bus_is_found_with_its_place() {
-    let cases: [(&str, fn(&mut Vec<String>)); 6] = [
+    type Damage = fn(&mut Vec<String>);
+    let cases: [(&str, Damage); 6] = [
         ("EVENT_DIFFERS", |lines| lines.swap(3, 4)),
         ("PAYLOAD_DIFFERS", |lines| {
             lines[5] = lines[5].replace("25.99", "25.98")
