@@ -9,7 +9,7 @@ use super::handle::{GateHandle, GateParts};
 use super::http_listener::{HttpListener, HttpListenerArgs};
 use super::index_shard::{IndexShard, IndexShardMsg};
 use super::messages::RunKey;
-use super::projector::{NamedProjections, Projector, ProjectorArgs, ProjectorMsg};
+use super::projector::{self, NamedProjections, Projector, ProjectorArgs, ProjectorMsg};
 use super::shard_generation::{LastWriter, ShardParts, await_writer, shard_generations};
 use crate::runtime::failure::StageFailure;
 use crate::runtime::pipeline::{PipelineEnd, PipelineHandle, PipelineSpec, spawn_pipeline};
@@ -217,7 +217,7 @@ impl Actor for GateSupervisor {
         for writer in &state.writers {
             await_writer(writer).await;
         }
-        await_projectors(&state.projectors).await;
+        projector::await_all(&state.projectors, PROJECTION_WAIT).await;
         state.node.set_state(NodeState::Stopped);
         Ok(())
     }
@@ -279,29 +279,6 @@ async fn spawn_projectors(
         projectors.push(projector);
     }
     Ok(projectors)
-}
-
-/// The journals are closed: a last look leaves no receipt object or quarantine record for the next start.
-async fn await_projectors(projectors: &[ActorRef<ProjectorMsg>]) {
-    let caught_up = projectors.iter().filter_map(|projector| {
-        let (done, told) = oneshot::channel();
-        projector.cast(ProjectorMsg::CatchUp(done)).ok()?;
-        Some(told)
-    });
-    let waiting = async {
-        for told in caught_up.collect::<Vec<_>>() {
-            // A projector that ended answers nothing; its cursor says how far it came.
-            let _ = told.await;
-        }
-    };
-    if tokio::time::timeout(PROJECTION_WAIT, waiting)
-        .await
-        .is_err()
-    {
-        tracing::info!(
-            "projections are behind their journals; the next start brings them up to date"
-        );
-    }
 }
 
 impl GateSupervisorState {

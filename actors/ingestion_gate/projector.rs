@@ -94,3 +94,25 @@ async fn catch_up(state: &mut ProjectorArgs) {
             .set_last_error(format!("projection panicked: {panic}")),
     }
 }
+
+/// Waits until every projector has looked once more, so that a stop leaves no receipt object or quarantine
+/// record for the next start.
+pub async fn await_all(projectors: &[ActorRef<ProjectorMsg>], at_most: Duration) {
+    let caught_up = projectors.iter().filter_map(|projector| {
+        let (done, told) = oneshot::channel();
+        projector.cast(ProjectorMsg::CatchUp(done)).ok()?;
+        Some(told)
+    });
+    let caught_up: Vec<_> = caught_up.collect();
+    let waiting = async {
+        for told in caught_up {
+            // A projector that ended answers nothing; its cursor says how far it came.
+            let _ = told.await;
+        }
+    };
+    if tokio::time::timeout(at_most, waiting).await.is_err() {
+        tracing::info!(
+            "projections are behind their journals; the next start brings them up to date"
+        );
+    }
+}
