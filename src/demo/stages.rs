@@ -1,6 +1,6 @@
 //! The stages of a demo, in order.
 
-use super::proof::prove;
+use super::proof::{OutputProof, Proof, prove};
 use super::{DemoOptions, DemoOutput, DemoReport, DemoStage, text, world_root};
 use crate::active_run::ActiveRun;
 use crate::cli::Failure;
@@ -74,23 +74,7 @@ pub fn run(
             &prepared.request.outputs,
         )
     })?;
-    let result_of = |output_id: &str| {
-        streamed
-            .outputs
-            .iter()
-            .find(|output| output.output_id == output_id)
-    };
-    let outputs: Vec<DemoOutput> = proof
-        .outputs
-        .iter()
-        .map(|output| {
-            DemoOutput::new(
-                &output.output_id,
-                output.world_rows,
-                result_of(&output.output_id),
-            )
-        })
-        .collect();
+    let outputs = outputs_of(&proof, &streamed);
     let counts_agree = options.again.then(|| {
         outputs
             .iter()
@@ -108,6 +92,19 @@ pub fn run(
         world: text(&world_root(options)),
         run_root: paths.run_root(),
     })
+}
+
+/// What each output came to: its rows in the world beside what was streamed of it now.
+fn outputs_of(proof: &Proof, streamed: &Streamed) -> Vec<DemoOutput> {
+    let result_of = |output_id: &str| {
+        let mut outputs = streamed.outputs.iter();
+        outputs.find(|output| output.output_id == output_id)
+    };
+    let output_of = |output: &OutputProof| {
+        let streamed = result_of(&output.output_id);
+        DemoOutput::new(&output.output_id, output.world_rows, streamed)
+    };
+    proof.outputs.iter().map(output_of).collect()
 }
 
 /// Measures stages.
