@@ -1,11 +1,14 @@
 //! The fixture world of another program, streamed whole and recomputed by an independent script.
 
+use std::path::{Path, PathBuf};
+
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::{Field, Row};
 use serde_json::Value;
 
+use crate::support::recompute::judged;
 use crate::support::run::{ReadyRun, outcomes};
-use crate::support::world::{STREAMED, TRAFFIC, World, fixture, fixture_folder};
+use crate::support::world::{STREAMED, TRAFFIC, World, fixture, fixture_folder, small};
 
 #[test]
 fn the_fixture_world_arrives_whole_and_every_identity_is_recomputed() {
@@ -132,4 +135,62 @@ fn worlds_of_other_seeds_and_part_counts_are_recomputed_alike() {
             assert_eq!(found.rows(output), events / 2, "{output} of seed {seed}");
         }
     }
+}
+
+/// One byte of one file of a run, changed where the text stands first.
+fn change(path: &Path, text: &str) {
+    let mut bytes = std::fs::read(path).unwrap();
+    let found = bytes
+        .windows(text.len())
+        .position(|part| part == text.as_bytes());
+    let at = found.unwrap_or_else(|| panic!("{} has no {text:?}", path.display())) + text.len();
+    bytes[at] = if bytes[at] == b'1' { b'2' } else { b'1' };
+    std::fs::write(path, bytes).unwrap();
+}
+
+/// The only file in a folder.
+fn only_file(folder: &Path) -> PathBuf {
+    std::fs::read_dir(folder)
+        .unwrap()
+        .next()
+        .unwrap()
+        .unwrap()
+        .path()
+}
+
+#[test]
+fn the_recomputation_sees_a_single_changed_byte() {
+    let run = ReadyRun::new(small());
+    run.up_once(&[]).ok();
+    run.recompute(&[]);
+    let traffic = run
+        .root()
+        .join("eb/fp.bus.traffic.fraud.v1/partition=0.jsonl");
+    let damages = [
+        (traffic.clone(), "\"amount\":", "payload_hash"),
+        (traffic, "\"event_id\":\"", "event_id"),
+        (
+            only_file(&run.root().join("sr/run_plan")),
+            "\"plan_hash\":\"",
+            "plan_hash",
+        ),
+        (
+            only_file(&run.root().join("sr/run_facts_view")),
+            "\"bundle_hash\":\"",
+            "bundle_hash",
+        ),
+    ];
+    for (path, text, recipe) in damages {
+        let kept = std::fs::read(&path).unwrap();
+        change(&path, text);
+        let judged = judged(&run, &[]);
+        assert_eq!(judged.code, Some(4), "{recipe}: {}", judged.everything());
+        let wrong = &judged.json()["wrong"];
+        assert!(
+            wrong[recipe].as_u64().is_some_and(|count| count > 0),
+            "{recipe}: {wrong}"
+        );
+        std::fs::write(&path, kept).unwrap();
+    }
+    run.recompute(&[]);
 }
