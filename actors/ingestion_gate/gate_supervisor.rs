@@ -6,7 +6,6 @@
 
 use super::admission_shard::{AdmissionShardMsg, ShardRunOpening};
 use super::handle::{GateHandle, GateParts};
-use super::http_listener::{HttpListener, HttpListenerArgs};
 use super::index_shard::{IndexShard, IndexShardMsg};
 use super::messages::RunKey;
 use super::projector::{self, NamedProjections, Projector, ProjectorArgs, ProjectorMsg};
@@ -457,38 +456,4 @@ fn interrupted(run: &RunKey) -> StageFailure {
         "RUN_OPEN_INTERRUPTED",
         format!("a shard ended while {run} was being opened or closed"),
     )
-}
-
-/// A running gate.
-pub struct Gate {
-    /// What senders use.
-    pub handle: GateHandle,
-    /// The supervisor, to stop it and to await its end.
-    pub supervisor: ActorRef<GateSupervisorMsg>,
-}
-
-impl Gate {
-    /// Starts the HTTP listener as a child of the gate.
-    pub async fn spawn_listener(&self, args: HttpListenerArgs) -> Result<(), StageFailure> {
-        Actor::spawn_linked(None, HttpListener, args, self.supervisor.get_cell()).await?;
-        Ok(())
-    }
-}
-
-/// Starts a gate below `parent`, or on its own.
-pub async fn start_gate(
-    args: impl FnOnce(oneshot::Sender<GateHandle>) -> GateArgs,
-    parent: Option<ractor::ActorCell>,
-) -> Result<Gate, StageFailure> {
-    let (started, handle) = oneshot::channel();
-    let args = args(started);
-    let spawned = match parent {
-        Some(parent) => Actor::spawn_linked(None, GateSupervisor, args, parent).await,
-        None => Actor::spawn(None, GateSupervisor, args).await,
-    };
-    let (supervisor, _join) = spawned?;
-    let handle = handle
-        .await
-        .map_err(|_| StageFailure::terminal("GATE_FAILED", "the gate ended while it started"))?;
-    Ok(Gate { handle, supervisor })
 }

@@ -1,7 +1,8 @@
 //! The gate as a whole on a store in memory: races, failing commits, restarts, bounds.
 
-use super::gate_supervisor::{Gate, GateArgs, start_gate};
+use super::gate_supervisor::GateArgs;
 use super::handle::{GateParts, GateProofs, InProcessGate};
+use super::running_gate::{Gate, start_gate};
 use crate::runtime::credit::{CreditLimits, Credits};
 use crate::runtime::restart_policy::RestartPolicy;
 use crate::runtime::tree::TreeHandle;

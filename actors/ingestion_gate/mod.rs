@@ -9,6 +9,7 @@ pub mod http_listener;
 pub mod index_shard;
 pub mod messages;
 pub mod projector;
+pub mod running_gate;
 pub mod sender_order;
 pub mod shard_generation;
 pub mod shard_state;

@@ -12,15 +12,17 @@ use crate::http::server::{ServerLimits, serve};
 use crate::http::state::{HttpLimits, HttpParts, RunControl};
 use crate::object_store;
 use crate::settings::Settings;
+use crate::settings::limits::GateSettings;
 use crate::settings::problem::SettingsError;
 use crate::telemetry::metrics::Metrics;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
-use wellspring_actors::ingestion_gate::gate_supervisor::{Gate, GateArgs, start_gate};
+use wellspring_actors::ingestion_gate::gate_supervisor::GateArgs;
 use wellspring_actors::ingestion_gate::handle::{GateHandle, GateParts, InProcessGate};
 use wellspring_actors::ingestion_gate::projector::NamedProjections;
+use wellspring_actors::ingestion_gate::running_gate::{Gate, start_gate};
 use wellspring_actors::runtime::{CreditLimits, Credits, StageFailure, TreeHandle};
 use wellspring_domain::admission::auth::{AuthMode, AuthPolicy, RateWindow};
 use wellspring_domain::admission::decision::Actor;
@@ -84,6 +86,7 @@ pub struct RunningGate {
     pub layout: ReceiptsLayout,
     settings: Settings,
     own_run: Option<PlatformRunId>,
+    tree: TreeHandle,
     clock: Arc<dyn Clock>,
 }
 
@@ -108,14 +111,7 @@ pub async fn start(
         "ingestion_gate",
         Some(policy.policy_rev.content_digest.clone()),
     );
-    let store: Arc<dyn GateStore> = Arc::new(PolicyActivation {
-        inner: Arc::new(embedded_store(settings, &policy)),
-        objects: objects.clone(),
-        runs_root: settings.runs_root().to_owned(),
-        policy_rev: policy.policy_rev.clone(),
-        provenance: provenance.clone(),
-        clock: clock.clone(),
-    });
+    let store = gate_store(settings, &policy, &objects, &provenance, &clock);
     let probe = health_probe(
         settings,
         &options,
@@ -163,7 +159,26 @@ pub async fn start(
         layout: receipts_layout(settings),
         settings: settings.clone(),
         own_run: options.own_run,
+        tree: options.tree,
         clock,
+    })
+}
+
+/// The embedded store, told to note the policy in every run it opens.
+fn gate_store(
+    settings: &Settings,
+    policy: &AdmissionPolicy,
+    objects: &Arc<dyn ObjectStore>,
+    provenance: &Provenance,
+    clock: &Arc<dyn Clock>,
+) -> Arc<dyn GateStore> {
+    Arc::new(PolicyActivation {
+        inner: Arc::new(embedded_store(settings, policy)),
+        objects: objects.clone(),
+        runs_root: settings.runs_root().to_owned(),
+        policy_rev: policy.policy_rev.clone(),
+        provenance: provenance.clone(),
+        clock: clock.clone(),
     })
 }
 
@@ -256,8 +271,7 @@ fn gate_args(
         layout: RunLayout {
             admission_shards: gate.admission_shards,
             index_shards: gate.index_shards,
-            index_shard_memory_bytes: (gate.index_memory_bytes_max / u64::from(gate.index_shards))
-                as usize,
+            index_shard_memory_bytes: index_shard_memory(gate),
         },
         flush_bytes_max: gate.flush_bytes_max as usize,
         open_runs_max: gate.open_runs_max as usize,
@@ -270,6 +284,12 @@ fn gate_args(
         node: options.tree.node("gate", "gate_supervisor"),
         started,
     }
+}
+
+/// The index's memory is shared by every index shard of every run that may be open.
+fn index_shard_memory(gate: &GateSettings) -> usize {
+    let shares = u64::from(gate.index_shards) * u64::from(gate.open_runs_max);
+    (gate.index_memory_bytes_max / shares) as usize
 }
 
 /// The gate has one room for all shards: what a sender takes covers its whole batch, whichever shards it
@@ -345,7 +365,8 @@ impl RunningGate {
         };
         let listener = TcpListener::bind(&address).await.map_err(bind)?;
         let bound = listener.local_addr().map_err(bind)?;
-        let router = gate_router(Arc::new(self.http_parts(tree, runs, metrics)?)).merge(extra);
+        let parts = Arc::new(self.http_parts(tree, runs, metrics)?);
+        let router = gate_router(parts.clone()).merge(crate::http::behind_auth(extra, parts));
         let gate = &self.settings.wiring.gate;
         let limits = ServerLimits {
             connections_max: gate.connections_max as usize,
@@ -412,7 +433,12 @@ impl RunningGate {
     pub async fn ended(&self) -> String {
         let supervisor = self.gate.supervisor.clone();
         let _ = supervisor.wait(None).await;
-        "the gate ended".to_owned()
+        let nodes = self.tree.snapshot();
+        let cause = nodes
+            .into_iter()
+            .filter(|node| node.path.starts_with("gate"))
+            .find_map(|node| node.last_error);
+        cause.unwrap_or_else(|| "the gate ended".to_owned())
     }
 
     /// Stops the gate in order: listener, shards, writers.

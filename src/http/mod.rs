@@ -10,6 +10,9 @@ pub mod server;
 pub mod state;
 
 use axum::Router;
+use axum::extract::{Request, State};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use state::HttpState;
 use tower_http::catch_panic::CatchPanicLayer;
@@ -29,6 +32,18 @@ pub fn gate_router(state: HttpState) -> Router {
         .fallback(ops::not_found)
         .layer(CatchPanicLayer::custom(panicked))
         .with_state(state)
+}
+
+/// Routes of another part of the daemon, let in by the gate's authentication.
+pub fn behind_auth(routes: Router, state: HttpState) -> Router {
+    routes.layer(axum::middleware::from_fn_with_state(state, require_caller))
+}
+
+async fn require_caller(State(state): State<HttpState>, request: Request, next: Next) -> Response {
+    match state.authenticate(request.headers()) {
+        Ok(_caller) => next.run(request).await,
+        Err(refusal) => refusal.into_response(),
+    }
 }
 
 fn panicked(_cause: Box<dyn std::any::Any + Send + 'static>) -> axum::response::Response {

@@ -23,7 +23,7 @@ pub struct ServerLimits {
 
 /// What a client gets that comes when every connection is taken.
 const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\nretry-after: 1\r\n\
-connection: close\r\ncontent-length: 51\r\n\r\n{\"detail\":\"no free connection\",\"error\":\"GATE_BUSY\"}\n";
+connection: close\r\ncontent-length: 52\r\n\r\n{\"detail\":\"no free connection\",\"error\":\"GATE_BUSY\"}\n";
 
 /// Serves until `stop` turns true, then lets open requests finish.
 pub async fn serve(
@@ -57,7 +57,7 @@ pub async fn serve(
         builder
             .timer(TokioTimer::new())
             .header_read_timeout(limits.header_timeout)
-            .max_buf_size(64 * 1024);
+            .max_buf_size(16 * 1024);
         let service = TowerToHyperService::new(router.clone());
         let connection = graceful.watch(builder.serve_connection(TokioIo::new(stream), service));
         tokio::spawn(async move {

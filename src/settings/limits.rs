@@ -45,7 +45,7 @@ pub struct GateSettings {
     pub open_runs_max: u32,
     /// Size at which a journal segment is sealed.
     pub segment_bytes_max: u64,
-    /// Memory of the admission index, over all its shards.
+    /// Memory of the admission index: over all its shards and all runs that may be open.
     pub index_memory_bytes_max: u64,
     /// Longest time an absent facts view is remembered.
     pub facts_absence_cache_ms: u64,
@@ -82,15 +82,15 @@ impl GateSettings {
             body_bytes_max: s.whole(key("body_bytes_max"), MIB, 1024..=64 * MIB),
             batch_body_bytes_max: s.whole(key("batch_body_bytes_max"), 32 * MIB, 1024..=GIB),
             batch_events_max: s.whole(key("batch_events_max"), 1000, 1..=65_536) as u32,
-            connections_max: s.whole(key("connections_max"), 1024, 1..=100_000) as u32,
+            connections_max: s.whole(key("connections_max"), 16_384, 1..=100_000) as u32,
             header_timeout_ms: s.whole(key("header_timeout_ms"), 5_000, 10..=600_000),
             request_timeout_ms: s.whole(key("request_timeout_ms"), 30_000, 10..=600_000),
             min_free_bytes: s.whole(key("min_free_bytes"), 256 * MIB, 0..=u64::MAX),
-            open_runs_max: s.whole(key("open_runs_max"), 8, 1..=1024) as u32,
+            open_runs_max: s.whole(key("open_runs_max"), 4, 1..=1024) as u32,
             segment_bytes_max: s.whole(key("segment_bytes_max"), 64 * MIB, 4096..=4 * GIB),
             index_memory_bytes_max: s.whole(
                 key("index_memory_bytes_max"),
-                256 * MIB,
+                768 * MIB,
                 MIB..=1024 * GIB,
             ),
             facts_absence_cache_ms: s.whole(key("facts_absence_cache_ms"), 2000, 0..=2000),

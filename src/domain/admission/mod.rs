@@ -5,6 +5,7 @@ pub mod auth;
 pub mod bus_line;
 pub mod claims;
 pub mod decision;
+mod decision_loop_guard;
 pub mod envelope;
 pub mod flush_builder;
 pub mod health;

@@ -2,6 +2,7 @@
 //! (contract 7.5, 7.6). A new event type enters by configuration alone.
 
 use crate::admission::decision::PolicyRev;
+use crate::admission::decision_loop_guard;
 use crate::admission::envelope::Field;
 use crate::admission::payload_schema::{PayloadSchema, SchemaCompileError};
 use crate::canonical_json::{CanonicalError, to_cj};
@@ -125,16 +126,16 @@ pub struct AdmissionPolicy {
 }
 
 #[derive(Deserialize)]
-struct ClassMap {
-    classes: BTreeMap<String, ClassEntry>,
-    event_types: BTreeMap<String, String>,
+pub(super) struct ClassMap {
+    pub(super) classes: BTreeMap<String, ClassEntry>,
+    pub(super) event_types: BTreeMap<String, String>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct ClassEntry {
+pub(super) struct ClassEntry {
     #[serde(default)]
-    required_pins: Vec<String>,
+    pub(super) required_pins: Vec<String>,
     /// Lets a class that is not in the contract's table choose its profile.
     partitioning_profile_id: Option<String>,
 }
@@ -157,19 +158,19 @@ fn sha256() -> String {
 }
 
 #[derive(Deserialize)]
-struct SchemaPolicy {
-    policies: Vec<SchemaEntry>,
+pub(super) struct SchemaPolicy {
+    pub(super) policies: Vec<SchemaEntry>,
 }
 
 #[derive(Deserialize)]
-struct SchemaEntry {
-    event_type: String,
+pub(super) struct SchemaEntry {
+    pub(super) event_type: String,
     #[serde(default)]
-    class: Option<String>,
+    pub(super) class: Option<String>,
     #[serde(default)]
-    schema_version_required: bool,
+    pub(super) schema_version_required: bool,
     #[serde(default)]
-    allowed_schema_versions: Vec<String>,
+    pub(super) allowed_schema_versions: Vec<String>,
     #[serde(default)]
     payload_schema_ref: Option<String>,
 }
@@ -180,7 +181,7 @@ impl AdmissionPolicy {
         let classes: ClassMap = parse(&files.class_map)?;
         let profiles: Profiles = parse(&files.partitioning)?;
         let schemas: SchemaPolicy = parse(&files.schema_policy)?;
-        check_decision_loop(&classes, &schemas)?;
+        decision_loop_guard::check(&classes, &schemas)?;
         let topics = all_topics(&profiles);
         let compiler = RuleCompiler {
             files,
@@ -402,101 +403,6 @@ impl RuleCompiler<'_> {
             cause,
         })
     }
-}
-
-/// The three event types of the decision loop come together or not at all (contract 7.6).
-fn check_decision_loop(classes: &ClassMap, schemas: &SchemaPolicy) -> Result<(), PolicyError> {
-    let entry_of = |event_type: &str| {
-        schemas
-            .policies
-            .iter()
-            .find(|entry| entry.event_type == event_type)
-    };
-    let is_named = |event_type: &str| {
-        entry_of(event_type).is_some() || classes.event_types.contains_key(event_type)
-    };
-    if !DECISION_LOOP
-        .iter()
-        .any(|(event_type, _)| is_named(event_type))
-    {
-        return Ok(());
-    }
-    let mut problems = Vec::new();
-    for (event_type, class) in DECISION_LOOP {
-        let found = decision_loop_problems(classes, entry_of(event_type), event_type, class);
-        problems.extend(
-            found
-                .into_iter()
-                .map(|problem| format!("{event_type}:{problem}")),
-        );
-    }
-    if problems.is_empty() {
-        Ok(())
-    } else {
-        Err(PolicyError::DecisionLoopAlignment(problems.join(",")))
-    }
-}
-
-/// Event types of the decision loop and their classes.
-const DECISION_LOOP: [(&str, &str); 3] = [
-    ("decision_response", "rtdl_decision"),
-    ("action_intent", "rtdl_action_intent"),
-    ("action_outcome", "rtdl_action_outcome"),
-];
-
-/// Pins of the decision loop: all but `run_id`.
-const DECISION_LOOP_PINS: [&str; 6] = [
-    "platform_run_id",
-    "scenario_run_id",
-    "manifest_fingerprint",
-    "parameter_hash",
-    "seed",
-    "scenario_id",
-];
-
-fn decision_loop_problems(
-    classes: &ClassMap,
-    entry: Option<&SchemaEntry>,
-    event_type: &str,
-    class: &str,
-) -> Vec<&'static str> {
-    let pins = classes
-        .classes
-        .get(class)
-        .map(|entry| entry.required_pins.as_slice())
-        .unwrap_or_default();
-    let pinned = |pin: &str| pins.iter().any(|have| have == pin);
-    let mapped = classes
-        .event_types
-        .get(event_type)
-        .is_some_and(|mapped| mapped == class);
-    let named = |entry: &SchemaEntry| entry.class.as_deref().is_none_or(|named| named == class);
-    let allows_v1 = |entry: &SchemaEntry| {
-        entry
-            .allowed_schema_versions
-            .iter()
-            .any(|version| version == "v1")
-    };
-    let checks = [
-        ("schema_policy_missing", entry.is_some()),
-        ("class_map_mismatch", mapped),
-        ("class_mismatch", entry.is_some_and(named)),
-        (
-            "schema_version_not_required",
-            entry.is_some_and(|entry| entry.schema_version_required),
-        ),
-        ("v1_not_allowed", entry.is_some_and(allows_v1)),
-        ("run_id_pinned", !pinned("run_id")),
-        (
-            "pins_missing",
-            DECISION_LOOP_PINS.iter().all(|pin| pinned(pin)),
-        ),
-    ];
-    checks
-        .iter()
-        .filter(|(_, holds)| !holds)
-        .map(|(name, _)| *name)
-        .collect()
 }
 
 #[cfg(test)]

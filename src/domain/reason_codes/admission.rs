@@ -80,8 +80,8 @@ pub const CHAPTER: Chapter = Chapter {
             "OPEN_RUNS_EXHAUSTED",
             &[Gate],
             WaitAndRetry,
-            "as many platform runs are open as the limits allow",
-            "raise `wiring.gate.open_runs_max`, or restart the gate to close old runs",
+            "as many platform runs are at work as the limits allow",
+            "try again: an idle run is closed to make room; raise `wiring.gate.open_runs_max` if so many work at once",
         ),
         row(
             "OPS_DB_UNHEALTHY",
