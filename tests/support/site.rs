@@ -12,6 +12,22 @@ use super::Finished;
 /// No command of a test may take longer.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(240);
 
+/// Begins the names of folders that live as long as a process; its id follows.
+const SHARED: &str = "wellspring-shared-";
+
+fn remove_folders_of_ended_processes() {
+    for entry in fs::read_dir(std::env::temp_dir()).unwrap().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let process = name
+            .strip_prefix(SHARED)
+            .and_then(|rest| rest.split_once('-'));
+        if process.is_some_and(|(id, _)| !Path::new("/proc").join(id).exists()) {
+            // Another process may be removing it, too.
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
 /// A folder with its own runs root; removed when dropped.
 pub struct Site {
     folder: tempfile::TempDir,
@@ -22,10 +38,17 @@ pub struct Site {
 impl Site {
     /// An empty installation.
     pub fn new() -> Self {
-        let folder = tempfile::Builder::new()
-            .prefix("wellspring-")
-            .tempdir()
-            .unwrap();
+        Site::in_folder("wellspring-")
+    }
+
+    /// An installation that lives as long as the process: nothing drops it, so the next process removes it.
+    pub fn of_the_process() -> Self {
+        remove_folders_of_ended_processes();
+        Site::in_folder(&format!("{SHARED}{}-", std::process::id()))
+    }
+
+    fn in_folder(prefix: &str) -> Self {
+        let folder = tempfile::Builder::new().prefix(prefix).tempdir().unwrap();
         Site {
             folder,
             settings: Vec::new(),

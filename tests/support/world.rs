@@ -31,7 +31,7 @@ pub struct World {
 pub fn fixture() -> &'static World {
     static WORLD: OnceLock<World> = OnceLock::new();
     WORLD.get_or_init(|| {
-        let world = World::copy_of(&fixture_folder());
+        let world = World::copied_to(Site::of_the_process(), &fixture_folder());
         world.pack();
         world.sort();
         world
@@ -42,7 +42,7 @@ pub fn fixture() -> &'static World {
 pub fn small() -> &'static World {
     static WORLD: OnceLock<World> = OnceLock::new();
     WORLD.get_or_init(|| {
-        let world = World::generate(400, 11, 2);
+        let world = World::generated_in(Site::of_the_process(), 400, 11, 2);
         world.pack();
         world.sort();
         world
@@ -62,7 +62,10 @@ pub fn repository() -> &'static Path {
 impl World {
     /// A copy of an engine run root.
     pub fn copy_of(folder: &Path) -> Self {
-        let site = Site::new();
+        World::copied_to(Site::new(), folder)
+    }
+
+    fn copied_to(site: Site, folder: &Path) -> Self {
         let root = site.path().join("world");
         copy_folder(folder, &root);
         World { site, root }
@@ -70,7 +73,10 @@ impl World {
 
     /// A generated world, neither packed nor sorted.
     pub fn generate(events: u64, seed: u64, parts: u32) -> Self {
-        let site = Site::new();
+        World::generated_in(Site::new(), events, seed, parts)
+    }
+
+    fn generated_in(site: Site, events: u64, seed: u64, parts: u32) -> Self {
         let root = site.path().join("world");
         let numbers = [events, seed, u64::from(parts)].map(|number| number.to_string());
         let out = root.display().to_string();
