@@ -1,6 +1,10 @@
 //! The two halves over HTTP give the same bus as the one process, at one and at four partitions.
 
+use std::fs;
+use std::time::{Duration, Instant};
+
 use crate::support::Site;
+use crate::support::daemon::Daemon;
 use crate::support::run::{ReadyRun, checkpointed_rows, contents, outcomes};
 use crate::support::world::{STREAMED, World, small};
 
@@ -62,7 +66,7 @@ fn another_attempt_streams_everything_again_and_doubles_nothing() {
     let run = ReadyRun::on(site, small());
     run.up_once(&[]).ok();
     let before = run.records().len() as u64;
-    let gate = crate::support::daemon::Daemon::gate(&run.site);
+    let gate = Daemon::gate(&run.site);
     let url = format!("wiring.ig_ingest_url={}", gate.url);
     let scenario_run = crate::support::scenario::run_id_of(crate::support::run::KEY);
     let args = [
@@ -83,12 +87,29 @@ fn another_attempt_streams_everything_again_and_doubles_nothing() {
     assert_eq!(gate.terminate().code, Some(0));
     assert_eq!(run.records().len() as u64, before);
     run.verify();
+    wait_for_receipt_objects(&run, 2 * before);
     let found = run.recompute(&["--attempt-id", "second"]);
     assert_eq!(
         (found.receipts("ADMIT"), found.receipts("DUPLICATE")),
         (before, before)
     );
     assert_eq!(found.checked("receipt_is_cj"), 2 * before);
+}
+
+/// A stop waits only so long for a slow disk; what is left of the objects is written by the next gate.
+fn wait_for_receipt_objects(run: &ReadyRun<'_>, wanted: u64) {
+    let gate = Daemon::gate(&run.site);
+    let end = Instant::now() + Duration::from_secs(120);
+    let written = || {
+        fs::read_dir(run.root().join("ig/receipts"))
+            .unwrap()
+            .count() as u64
+    };
+    while written() < wanted {
+        assert!(Instant::now() < end, "{} of {wanted} came", written());
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert_eq!(gate.terminate().code, Some(0));
 }
 
 #[test]
