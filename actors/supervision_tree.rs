@@ -6,7 +6,8 @@
 //! │  ├─ admission shard 0..n         admission_shard     pipeline: restarts with backoff, recovers its journal
 //! │  │  └─ decide                    stage               + its writer thread, joined before the next generation
 //! │  ├─ index shard 0..m             index_shard         its end ends the gate: the next start rebuilds
-//! │  └─ projector NAME               projector           retried every tick, never holds an answer back
+//! │  ├─ projector NAME               projector           retried every tick, never holds an answer back
+//! │  └─ reporter                     gate_reporter       its end ends the gate; durable: nothing
 //! ├─ http listener                   http_listener       supervised by the gate: ends with it, ends it
 //! ├─ scenario runner                 scenario_runner     one run at a time; a panic is an answer
 //! ├─ control bus reader              reader              keeps a READY until its run has ended
@@ -22,11 +23,12 @@
 //! and end together, and the next generation starts from the last durable state.
 
 /// Every kind of node the tree shows, with the parent kinds it may have; none for the roots.
-pub const NODE_KINDS: [(&str, &[&str]); 12] = [
+pub const NODE_KINDS: [(&str, &[&str]); 13] = [
     ("gate_supervisor", &[]),
     ("admission_shard", &["gate_supervisor"]),
     ("index_shard", &["gate_supervisor"]),
     ("projector", &["gate_supervisor"]),
+    ("gate_reporter", &["gate_supervisor"]),
     ("http_listener", &[]),
     ("scenario_runner", &[]),
     ("reader", &[]),

@@ -8,6 +8,7 @@
 use super::index_shard::{ClaimAnswer, IndexShardMsg};
 use super::messages::{Answer, Portion, RunKey, ShardBatch, Verdict};
 use super::shard_state::{Plan, ShardRun};
+use super::summary::GateTally;
 use super::writer_thread::{FlushJob, Writer, WriterGone};
 use crate::runtime::failure::StageFailure;
 use crate::runtime::heartbeat::Heartbeat;
@@ -17,6 +18,7 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 use wellspring_domain::admission::decision::{IndexEntry, RowRef};
 use wellspring_domain::admission::flush_builder::LogEnds;
+use wellspring_domain::admission::gate_summary::DecisionCounts;
 use wellspring_domain::admission::routing::index_shard_of;
 use wellspring_domain::ids::Hash32;
 use wellspring_domain::ports::{Clock, OpenShard, PartitionEnd, StoreError};
@@ -90,6 +92,8 @@ pub struct AdmissionShardArgs {
     pub heartbeat: Heartbeat,
     /// Where to say that the writer thread has ended.
     pub writer_gone: oneshot::Sender<WriterGone>,
+    /// What decisions are counted into.
+    pub tally: Arc<GateTally>,
 }
 
 /// The actor.
@@ -107,6 +111,7 @@ pub struct AdmissionShardState {
     writer_busy: bool,
     /// Flushes closed because they were full, oldest first.
     full: VecDeque<Box<FlushJob>>,
+    tally: Arc<GateTally>,
 }
 
 impl Actor for AdmissionShard {
@@ -132,6 +137,7 @@ impl Actor for AdmissionShard {
             writer,
             writer_busy: false,
             full: VecDeque::new(),
+            tally: args.tally,
         };
         for opening in args.runs {
             state.open_run(opening)?;
@@ -242,18 +248,22 @@ impl AdmissionShardState {
         job: FlushJob,
         result: Result<(), StoreError>,
     ) -> Result<(), ActorProcessingErr> {
-        result.map_err(commit_failure)?;
+        result
+            .inspect_err(|_| self.tally.commit_failed())
+            .map_err(commit_failure)?;
         self.writer_busy = false;
         // Settle before anything else of this shard can ask for these keys again.
         self.settle(&job)?;
         if let Some(run) = self.runs.get_mut(&job.run) {
             run.settled(&job.admitted);
         }
+        let mut quarantined = 0;
         for (reply, portion) in job.portions {
-            count(&portion);
+            quarantined += count(&portion, &self.tally);
             // A sender that is gone does not need its answer; the decision stands.
             let _ = reply.try_send(portion);
         }
+        self.tally.committed(&job.flush, quarantined);
         drop(job.credits);
         self.start_flush()
     }
@@ -359,14 +369,17 @@ fn refuse(batch: ShardBatch, code: &'static str) {
     let _ = batch.reply.try_send(Portion { answers });
 }
 
-fn count(portion: &Portion) {
-    let mut counts = [0u64; 3];
+/// Counts a portion's answers; returns how many are quarantines.
+fn count(portion: &Portion, tally: &GateTally) -> u64 {
+    let mut counts = DecisionCounts::default();
+    let mut codes = Vec::new();
     for (_, answer) in &portion.answers {
         match answer.verdict {
-            Verdict::Admitted { .. } => counts[0] += 1,
-            Verdict::Duplicate { .. } => counts[1] += 1,
+            Verdict::Admitted { .. } => counts.admitted += 1,
+            Verdict::Duplicate { .. } => counts.duplicates += 1,
             Verdict::Quarantined { code } => {
-                counts[2] += 1;
+                counts.quarantined += 1;
+                codes.push(code);
                 metrics::counter!("wellspring_gate_reasons_total", "code" => code).increment(1);
             }
             Verdict::Retry { code } => {
@@ -374,10 +387,16 @@ fn count(portion: &Portion) {
             }
         }
     }
-    for (decision, count) in ["ADMIT", "DUPLICATE", "QUARANTINE"].into_iter().zip(counts) {
+    for (decision, count) in [
+        ("ADMIT", counts.admitted),
+        ("DUPLICATE", counts.duplicates),
+        ("QUARANTINE", counts.quarantined),
+    ] {
         if count > 0 {
             metrics::counter!("wellspring_gate_decisions_total", "decision" => decision)
                 .increment(count);
         }
     }
+    tally.decided(counts, &codes);
+    counts.quarantined
 }

@@ -5,14 +5,16 @@
 //! that keeps failing) ends the gate, and with it the process: the next start is the recovery.
 
 use super::admission_shard::{AdmissionShardMsg, ShardRunOpening};
+use super::gate_children::{spawn_index, spawn_projectors, spawn_shard, start_tally};
 use super::handle::{GateHandle, GateParts};
-use super::index_shard::{IndexShard, IndexShardMsg};
+use super::index_shard::IndexShardMsg;
 use super::messages::RunKey;
-use super::projector::{self, NamedProjections, Projector, ProjectorArgs, ProjectorMsg};
-use super::shard_generation::{LastWriter, ShardParts, await_writer, shard_generations};
+use super::projector::{self, NamedProjections, ProjectorMsg};
+use super::shard_generation::{LastWriter, ShardParts, await_writer};
+use super::summary::GateTally;
 use crate::runtime::failure::StageFailure;
-use crate::runtime::pipeline::{PipelineEnd, PipelineHandle, PipelineSpec, spawn_pipeline};
-use crate::runtime::restart_policy::{RestartPolicy, seeded_jitter};
+use crate::runtime::pipeline::{PipelineEnd, PipelineHandle};
+use crate::runtime::restart_policy::RestartPolicy;
 use crate::runtime::slot::SlotReader;
 use crate::runtime::tree::{NodeState, TreeNode};
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
@@ -97,6 +99,7 @@ pub struct GateSupervisorState {
     open_runs: watch::Sender<Arc<Vec<RunKey>>>,
     runs: watch::Sender<Arc<HashMap<PlatformRunId, RunKey>>>,
     opening: HashMap<PlatformRunId, Vec<OpenReply>>,
+    tally: Arc<GateTally>,
     node: TreeNode,
 }
 
@@ -119,6 +122,7 @@ impl Actor for GateSupervisor {
         let index = Arc::new(spawn_index(&myself, &args).await?);
         let (open_runs, open_runs_reader) = watch::channel(Arc::new(Vec::new()));
         let (runs, runs_reader) = watch::channel(Arc::new(HashMap::new()));
+        let tally = start_tally(&myself, &args).await?;
         let mut shards = Vec::new();
         let mut writers = Vec::new();
         for shard in 0..args.layout.admission_shards {
@@ -132,6 +136,7 @@ impl Actor for GateSupervisor {
                 flush_bytes_max: args.flush_bytes_max,
                 clock: args.clock.clone(),
                 last_writer,
+                tally: tally.clone(),
             };
             shards.push(spawn_shard(&myself, &args, parts).await?);
         }
@@ -142,7 +147,8 @@ impl Actor for GateSupervisor {
         let projectors = spawn_projectors(&myself, &args, open_runs_reader).await?;
         args.node.show_credits(args.parts.credits.clone());
         args.node.set_state(NodeState::Running);
-        let handle = GateHandle::new(args.parts, slots, runs_reader, myself);
+        let handle = GateHandle::new(args.parts, slots, runs_reader, myself, tally.clone());
+        tally.serving(handle.clone());
         // A starter that is gone stops this actor itself.
         let _ = args.started.send(handle);
         Ok(GateSupervisorState {
@@ -157,6 +163,7 @@ impl Actor for GateSupervisor {
             open_runs,
             runs,
             opening: HashMap::new(),
+            tally,
             node: args.node,
         })
     }
@@ -217,67 +224,10 @@ impl Actor for GateSupervisor {
             await_writer(writer).await;
         }
         projector::await_all(&state.projectors, PROJECTION_WAIT).await;
+        state.tally.flush();
         state.node.set_state(NodeState::Stopped);
         Ok(())
     }
-}
-
-async fn spawn_index(
-    myself: &ActorRef<GateSupervisorMsg>,
-    args: &GateArgs,
-) -> Result<Vec<ActorRef<IndexShardMsg>>, StageFailure> {
-    let mut index = Vec::new();
-    for number in 0..args.layout.index_shards {
-        let (shard, _join) = Actor::spawn_linked(None, IndexShard, (), myself.get_cell()).await?;
-        args.node
-            .child(&format!("index shard {number}"), "index_shard")
-            .set_state(NodeState::Running);
-        index.push(shard);
-    }
-    Ok(index)
-}
-
-async fn spawn_shard(
-    myself: &ActorRef<GateSupervisorMsg>,
-    args: &GateArgs,
-    parts: ShardParts,
-) -> Result<PipelineHandle<ShardRef>, StageFailure> {
-    let shard = parts.shard;
-    let spec = PipelineSpec {
-        node: args
-            .node
-            .child(&format!("admission shard {shard}"), "admission_shard"),
-        policy: args.policy.clone(),
-        jitter: seeded_jitter(args.jitter_seed.wrapping_add(u64::from(shard))),
-        factory: shard_generations(parts),
-    };
-    let handle = spawn_pipeline(spec, Some(myself.get_cell())).await?;
-    let (ended, supervisor) = (handle.clone(), myself.clone());
-    tokio::spawn(async move {
-        let end = ended.ended().await;
-        let _ = supervisor.cast(GateSupervisorMsg::ShardEnded { shard, end });
-    });
-    Ok(handle)
-}
-
-async fn spawn_projectors(
-    myself: &ActorRef<GateSupervisorMsg>,
-    args: &GateArgs,
-    open_runs: watch::Receiver<Arc<Vec<RunKey>>>,
-) -> Result<Vec<ActorRef<ProjectorMsg>>, StageFailure> {
-    let mut projectors = Vec::new();
-    for (name, projection) in &args.projections {
-        let projector = ProjectorArgs {
-            projection: projection.clone(),
-            open_runs: open_runs.clone(),
-            interval: args.projection_interval,
-            node: args.node.child(&format!("projector {name}"), "projector"),
-        };
-        let (projector, _join) =
-            Actor::spawn_linked(None, Projector, projector, myself.get_cell()).await?;
-        projectors.push(projector);
-    }
-    Ok(projectors)
 }
 
 impl GateSupervisorState {

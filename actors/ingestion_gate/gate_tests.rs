@@ -3,6 +3,7 @@
 use super::gate_supervisor::GateArgs;
 use super::handle::{GateParts, GateProofs, InProcessGate};
 use super::running_gate::{Gate, start_gate};
+use super::summary::Reporting;
 use crate::runtime::credit::{CreditLimits, Credits};
 use crate::runtime::restart_policy::RestartPolicy;
 use crate::runtime::tree::TreeHandle;
@@ -12,10 +13,12 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 use tokio::sync::watch;
+use wellspring_domain::admission::bus_failures::BusFailures;
 use wellspring_domain::admission::decision::{Actor, Flush, IndexEntry, RowOutcome, RowRef};
 use wellspring_domain::admission::health::Health;
 use wellspring_domain::admission::intake::{ProofState, VerifyGates};
 use wellspring_domain::admission::policy::{AdmissionPolicy, PolicyFiles};
+use wellspring_domain::admission::quarantine_spike::SpikeRule;
 use wellspring_domain::ids::Hash32;
 use wellspring_domain::ports::{
     AdmissionIndex, Clock, DecisionLog, EnvelopeBatch, GateClient, GateStore, ItemOutcome, OpenRun,
@@ -23,6 +26,8 @@ use wellspring_domain::ports::{
 };
 use wellspring_domain::run_paths::PlatformRunId;
 use wellspring_domain::time_text::Micros;
+
+mod reporting_tests;
 
 const RUN: &str = "platform_20260101T000000Z";
 
@@ -268,7 +273,22 @@ struct World {
     _health: watch::Sender<Health>,
 }
 
+fn reporting() -> Reporting {
+    Reporting {
+        flush_every: Duration::from_secs(3600),
+        spike: SpikeRule {
+            threshold: 25,
+            window_seconds: 60,
+        },
+        bus_failures: BusFailures::default(),
+    }
+}
+
 async fn world(partitions: u32, credit_events: u32) -> World {
+    world_reporting(partitions, credit_events, reporting()).await
+}
+
+async fn world_reporting(partitions: u32, credit_events: u32, reporting: Reporting) -> World {
     let disk = Arc::new(Disk::default());
     let (health, health_reader) = watch::channel(Health::default());
     let parts = GateParts {
@@ -283,6 +303,8 @@ async fn world(partitions: u32, credit_events: u32) -> World {
         }),
         health: health_reader,
         deny_on_amber: false,
+        amber_sleep: Duration::ZERO,
+        reporting,
     };
     let store = Arc::new(Store(disk.clone()));
     let args = |started| GateArgs {

@@ -4,6 +4,7 @@ use super::admission_shard::AdmissionShardMsg;
 use super::gate_supervisor::GateSupervisorMsg;
 use super::messages::{Answer, Portion, RunKey, ShardBatch, Verdict};
 use super::sender_order::{SenderOrder, Submission};
+use super::summary::{GateTally, Reporting};
 use crate::runtime::credit::{Credit, Credits};
 use crate::runtime::slot::SlotReader;
 use ractor::ActorRef;
@@ -12,6 +13,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
 use wellspring_domain::admission::decision::Actor;
 use wellspring_domain::admission::health::{Health, HealthState};
 use wellspring_domain::admission::intake::{
@@ -49,6 +51,10 @@ pub struct GateParts {
     pub health: watch::Receiver<Health>,
     /// Deny also on amber.
     pub deny_on_amber: bool,
+    /// How long a sender waits on amber that does not deny.
+    pub amber_sleep: Duration,
+    /// How the gate reports on itself.
+    pub reporting: Reporting,
 }
 
 /// A gate in this process. Clones share it.
@@ -62,6 +68,7 @@ struct Inner {
     shards: Vec<SlotReader<ActorRef<AdmissionShardMsg>>>,
     runs: watch::Receiver<Arc<HashMap<PlatformRunId, RunKey>>>,
     supervisor: ActorRef<GateSupervisorMsg>,
+    tally: Arc<GateTally>,
 }
 
 /// The answers to one batch: what was judged and what was decided.
@@ -77,6 +84,8 @@ pub struct Ticket {
     judged: Arc<JudgedBatch>,
     answers: Vec<Option<Answer>>,
     portions: mpsc::Receiver<Portion>,
+    taken_at: Instant,
+    tally: Arc<GateTally>,
 }
 
 /// How long a sender waits for a shard that is between two generations.
@@ -91,6 +100,7 @@ impl GateHandle {
         shards: Vec<SlotReader<ActorRef<AdmissionShardMsg>>>,
         runs: watch::Receiver<Arc<HashMap<PlatformRunId, RunKey>>>,
         supervisor: ActorRef<GateSupervisorMsg>,
+        tally: Arc<GateTally>,
     ) -> GateHandle {
         GateHandle {
             inner: Arc::new(Inner {
@@ -98,6 +108,7 @@ impl GateHandle {
                 shards,
                 runs,
                 supervisor,
+                tally,
             }),
         }
     }
@@ -127,6 +138,14 @@ impl GateHandle {
         }
     }
 
+    /// Waits on amber that does not deny, so that senders slow down (contract 7.10).
+    pub async fn amber_pause(&self) {
+        let amber = self.inner.parts.health.borrow().state == HealthState::Amber;
+        if amber && !self.inner.parts.amber_sleep.is_zero() {
+            tokio::time::sleep(self.inner.parts.amber_sleep).await;
+        }
+    }
+
     /// Runs that are open now.
     pub fn open_runs(&self) -> Vec<PlatformRunId> {
         let mut runs: Vec<PlatformRunId> = self.inner.runs.borrow().keys().cloned().collect();
@@ -153,7 +172,9 @@ impl GateHandle {
         credit: Credit,
         submission: Option<&Submission>,
     ) -> Ticket {
+        let taken_at = Instant::now();
         let judged = self.judge(&batch, actor).await;
+        self.inner.tally.judged(taken_at.elapsed());
         let mut answers: Vec<Option<Answer>> = vec![None; judged.items.len()];
         let judged = Arc::new(judged);
         let (reply, portions) = mpsc::channel(judged.items.len().max(1));
@@ -187,6 +208,8 @@ impl GateHandle {
             judged,
             answers,
             portions,
+            taken_at,
+            tally: self.inner.tally.clone(),
         }
     }
 
@@ -284,6 +307,7 @@ impl Ticket {
                 self.answers[position as usize] = Some(answer);
             }
         }
+        self.tally.answered(self.taken_at.elapsed());
         let lost = || Answer::retry("PUBLISH_AMBIGUOUS_RETRY");
         let answers = self
             .answers
@@ -370,6 +394,7 @@ impl GateClient for InProcessGate {
                     retry_after_ms: RETRY_AFTER_MS,
                 });
             }
+            self.gate.amber_pause().await;
             let submission = self.order.begin();
             let credit = self
                 .gate

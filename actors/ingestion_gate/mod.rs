@@ -1,6 +1,7 @@
 //! Ingestion Gate actors: gate supervisor, admission shards, index shards, projectors.
 
 pub mod admission_shard;
+mod gate_children;
 pub mod gate_supervisor;
 #[cfg(test)]
 mod gate_tests;
@@ -13,4 +14,5 @@ pub mod running_gate;
 pub mod sender_order;
 pub mod shard_generation;
 pub mod shard_state;
+pub mod summary;
 pub mod writer_thread;

@@ -9,6 +9,7 @@ use super::admission_shard::{
 };
 use super::index_shard::IndexShardMsg;
 use super::messages::RunKey;
+use super::summary::GateTally;
 use super::writer_thread::WriterGone;
 use crate::runtime::failure::StageFailure;
 use crate::runtime::generation::{Generation, GenerationStart, Stage};
@@ -39,6 +40,8 @@ pub struct ShardParts {
     pub clock: Arc<dyn Clock>,
     /// The last writer thread.
     pub last_writer: LastWriter,
+    /// What decisions are counted into.
+    pub tally: Arc<GateTally>,
 }
 
 /// Carries a writer thread's end from one generation's start to the next one's, or to the final stop. Only
@@ -78,6 +81,7 @@ async fn start_generation(
         clock: parts.clock.clone(),
         heartbeat: heartbeat.clone(),
         writer_gone,
+        tally: parts.tally.clone(),
     };
     let (shard, _join) = Actor::spawn_linked(None, AdmissionShard, args, start.supervisor).await?;
     *parts.last_writer.lock().await = writer.await.ok();

@@ -23,12 +23,15 @@ use wellspring_actors::ingestion_gate::gate_supervisor::GateArgs;
 use wellspring_actors::ingestion_gate::handle::{GateHandle, GateParts, InProcessGate};
 use wellspring_actors::ingestion_gate::projector::NamedProjections;
 use wellspring_actors::ingestion_gate::running_gate::{Gate, start_gate};
+use wellspring_actors::ingestion_gate::summary::Reporting;
 use wellspring_actors::runtime::{CreditLimits, Credits, StageFailure, TreeHandle};
 use wellspring_domain::admission::auth::{AuthMode, AuthPolicy, RateWindow};
+use wellspring_domain::admission::bus_failures::BusFailures;
 use wellspring_domain::admission::decision::Actor;
 use wellspring_domain::admission::health::{Health, HealthReason};
 use wellspring_domain::admission::intake::VerifyGates;
 use wellspring_domain::admission::policy::AdmissionPolicy;
+use wellspring_domain::admission::quarantine_spike::SpikeRule;
 use wellspring_domain::admission::receipt::ReceiptsLayout;
 use wellspring_domain::ports::{Clock, GateStore, ObjectStore, RunLayout, StoreError};
 use wellspring_domain::provenance::Provenance;
@@ -112,12 +115,14 @@ pub async fn start(
         Some(policy.policy_rev.content_digest.clone()),
     );
     let store = gate_store(settings, &policy, &objects, &provenance, &clock);
-    let probe = health_probe(
+    let bus_failures = BusFailures::default();
+    let probe = HealthProbe::of(
         settings,
-        &options,
+        options.own_run.as_ref(),
         objects.clone(),
         store.clone(),
         clock.clone(),
+        bus_failures.clone(),
     );
     let first = probe.look();
     let interval = Duration::from_secs(settings.wiring.health.probe_interval_seconds.max(1));
@@ -128,6 +133,7 @@ pub async fn start(
         &provenance,
         objects,
         health_reader,
+        reporting(settings, bus_failures),
         &clock,
     );
     let projections =
@@ -188,6 +194,7 @@ fn gate_parts(
     provenance: &Provenance,
     objects: Arc<dyn ObjectStore>,
     health_reader: watch::Receiver<Health>,
+    reporting: Reporting,
     clock: &Arc<dyn Clock>,
 ) -> GateParts {
     GateParts {
@@ -208,6 +215,8 @@ fn gate_parts(
         credits: Credits::new(credit_limits(settings)),
         health: health_reader,
         deny_on_amber: settings.wiring.health.deny_on_amber,
+        amber_sleep: Duration::from_secs_f64(settings.wiring.health.amber_sleep_seconds),
+        reporting,
     }
 }
 
@@ -226,33 +235,6 @@ fn embedded_store(settings: &Settings, policy: &AdmissionPolicy) -> EmbeddedGate
         ..LogOptions::default()
     };
     EmbeddedGateStore::in_folder(settings.runs_root(), options)
-}
-
-fn health_probe(
-    settings: &Settings,
-    options: &GateOptions,
-    objects: Arc<dyn ObjectStore>,
-    gate_store: Arc<dyn GateStore>,
-    clock: Arc<dyn Clock>,
-) -> HealthProbe {
-    let folder = match &options.own_run {
-        Some(run) => format!(
-            "{}{run}",
-            wellspring_domain::run_paths::platform_prefix(settings.runs_root())
-        ),
-        None => wellspring_domain::run_paths::platform_prefix(settings.runs_root())
-            .trim_end_matches('/')
-            .to_owned(),
-    };
-    HealthProbe {
-        objects,
-        gate_store,
-        probe_key: format!("{folder}/ig/health/last_probe.json")
-            .trim_start_matches('/')
-            .to_owned(),
-        min_free_bytes: settings.wiring.gate.min_free_bytes,
-        clock,
-    }
 }
 
 fn gate_args(
@@ -290,6 +272,18 @@ fn gate_args(
 fn index_shard_memory(gate: &GateSettings) -> usize {
     let shares = u64::from(gate.index_shards) * u64::from(gate.open_runs_max);
     (gate.index_memory_bytes_max / shares) as usize
+}
+
+fn reporting(settings: &Settings, bus_failures: BusFailures) -> Reporting {
+    let health = &settings.wiring.health;
+    Reporting {
+        flush_every: Duration::from_secs(health.metrics_flush_seconds),
+        spike: SpikeRule {
+            threshold: health.quarantine_spike_threshold,
+            window_seconds: health.quarantine_spike_window_seconds,
+        },
+        bus_failures,
+    }
 }
 
 /// The gate has one room for all shards: what a sender takes covers its whole batch, whichever shards it

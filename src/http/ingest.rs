@@ -40,7 +40,7 @@ pub async fn push_batch(
 }
 
 async fn push_one(state: &HttpState, headers: &HeaderMap, body: Body) -> Result<Response, Refusal> {
-    let actor = admit_caller(state, headers)?;
+    let actor = admit_caller(state, headers).await?;
     let limits = &state.limits;
     let body = read_body(
         headers,
@@ -64,7 +64,7 @@ async fn push_many(
     headers: &HeaderMap,
     body: Body,
 ) -> Result<Response, Refusal> {
-    let actor = admit_caller(state, headers)?;
+    let actor = admit_caller(state, headers).await?;
     let limits = &state.limits;
     let body = read_body(
         headers,
@@ -93,10 +93,11 @@ async fn push_many(
     ))
 }
 
-fn admit_caller(state: &HttpState, headers: &HeaderMap) -> Result<Actor, Refusal> {
+async fn admit_caller(state: &HttpState, headers: &HeaderMap) -> Result<Actor, Refusal> {
     let actor = state.authenticate(headers)?;
     state.check_rate()?;
     state.check_health()?;
+    state.gate.amber_pause().await;
     Ok(actor)
 }
 

@@ -1,6 +1,7 @@
 //! Codes, answers and refusals of the contract, each provoked from outside.
 
 mod gate_policy;
+mod gate_reporting;
 mod hostile;
 mod http_edge;
 mod oracle_check;

@@ -45,6 +45,7 @@ fn the_live_tree_of_gate_and_daemon_is_the_documented_one() {
         "stage",
         "index_shard",
         "projector",
+        "gate_reporter",
     ];
     for kind in gate.iter().chain(&["http_listener", "telemetry_exporter"]) {
         assert!(alone.contains(*kind) && whole.contains(*kind), "{kind}");

@@ -105,6 +105,12 @@ impl Daemon {
         self.end_by(Signal::TERM)
     }
 
+    /// SIGTERM, then everything it said.
+    pub fn terminate_and_tell(mut self) -> String {
+        self.end_by(Signal::TERM);
+        self.stderr()
+    }
+
     /// SIGKILL, as a crash would.
     pub fn kill(mut self) -> Ended {
         self.end_by(Signal::KILL)

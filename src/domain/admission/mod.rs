@@ -2,12 +2,14 @@
 
 pub mod anomaly;
 pub mod auth;
+pub mod bus_failures;
 pub mod bus_line;
 pub mod claims;
 pub mod decision;
 mod decision_loop_guard;
 pub mod envelope;
 pub mod flush_builder;
+pub mod gate_summary;
 pub mod health;
 pub mod index_format;
 pub mod intake;
@@ -17,6 +19,7 @@ pub mod payload_schema;
 mod payload_schema_compiler;
 pub mod policy;
 pub mod quarantine;
+pub mod quarantine_spike;
 pub mod receipt;
 pub mod receipt_check;
 pub mod routing;
