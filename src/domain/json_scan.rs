@@ -309,7 +309,7 @@ impl<'a> Scanner<'a> {
         Ok(())
     }
 
-    /// The code unit of the `\uXXXX` at `at`; upper-case hex clears the normal flag.
+    /// The code unit of the `\u` escape with four hex digits at `at`; upper-case hex clears the normal flag.
     fn code_unit(&mut self, at: usize) -> Result<u32, JsonError> {
         let Some([b'\\', b'u', digits @ ..]) = self.text.get(at..at + 6) else {
             return self.fail("expected a \\u escape");

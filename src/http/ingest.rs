@@ -82,6 +82,17 @@ async fn push_many(
         );
         return Err(Refusal::new(413, "BATCH_TOO_LARGE").detail(detail));
     }
+    // An event is as large as a single push may be, however it comes.
+    let event_bytes_max = limits.body_bytes_max;
+    if let Some(index) = ranges
+        .iter()
+        .position(|range| range.len() > event_bytes_max)
+    {
+        let detail = format!(
+            "event {index} is larger than {event_bytes_max} bytes; nothing of this batch was taken"
+        );
+        return Err(Refusal::new(413, "BODY_TOO_LARGE").detail(detail));
+    }
     if ranges.is_empty() {
         return Ok(json_response(200, &json!({"results": []})));
     }
