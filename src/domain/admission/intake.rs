@@ -47,7 +47,14 @@ struct Judge<'a> {
     last_key: Vec<u8>,
     key: Vec<u8>,
     /// The last run's proof: looked up once per run and batch, not once per event.
-    last_proof: Option<(Vec<u8>, ProofState)>,
+    last_proof: Option<LastProof>,
+}
+
+/// What is known about the run of the last event.
+struct LastProof {
+    run: String,
+    scenario_run: String,
+    state: ProofState,
 }
 
 /// Fields that are the same for all events of a stream.
@@ -138,7 +145,7 @@ impl Judge<'_> {
         }
         let run = envelope.string(Field::PlatformRunId).unwrap_or_default();
         let scenario_run = envelope.string(Field::ScenarioRunId).unwrap_or_default();
-        let problem = match self.proof_of(envelope, &run, &scenario_run) {
+        let problem = match self.proof_of(&run, &scenario_run) {
             ProofState::Proven(passed) => rule
                 .required_gates
                 .iter()
@@ -168,18 +175,19 @@ impl Judge<'_> {
         }
     }
 
-    fn proof_of(&mut self, envelope: &Envelope<'_>, run: &str, scenario_run: &str) -> ProofState {
-        let key = [
-            envelope.json(Field::PlatformRunId),
-            envelope.json(Field::ScenarioRunId),
-        ]
-        .map(Option::unwrap_or_default)
-        .concat();
+    fn proof_of(&mut self, run: &str, scenario_run: &str) -> ProofState {
         match &self.last_proof {
-            Some((last, state)) if *last == key => state.clone(),
+            Some(last) if last.run == run && last.scenario_run == scenario_run => {
+                last.state.clone()
+            }
             _ => {
                 let state = (self.context.proofs)(run, scenario_run);
-                self.last_proof = Some((key, state.clone()));
+                let (run, scenario_run) = (run.to_owned(), scenario_run.to_owned());
+                self.last_proof = Some(LastProof {
+                    run,
+                    scenario_run,
+                    state: state.clone(),
+                });
                 state
             }
         }
