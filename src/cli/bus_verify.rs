@@ -89,7 +89,8 @@ fn verification(
     }
 }
 
-fn rebuild_run(paths: &RunPaths, ctx: &CliContext) -> anyhow::Result<RebuildReport> {
+/// Drops and rebuilds what is derived from a run's journals.
+pub fn rebuild_run(paths: &RunPaths, ctx: &CliContext) -> anyhow::Result<RebuildReport> {
     let settings = ctx.settings()?;
     let gate = &settings.wiring.gate;
     let plan = RebuildPlan {

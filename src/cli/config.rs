@@ -15,7 +15,7 @@ Examples:
   wellspring config show                        every value in force and its origin
   wellspring config show wiring.gate            only keys below wiring.gate
   wellspring --profile prod config check        all problems of a profile at once
-  wellspring --set wiring.gate.flush_interval_ms_max=2 config show wiring.gate
+  wellspring --set wiring.gate.batch_events_max=500 config show wiring.gate
 
 Order: default < profile < environment < flag. Any key can be set by a variable named after it:
 wiring.gate.flush_bytes_max is WELLSPRING_WIRING_GATE_FLUSH_BYTES_MAX. Secrets are shown as ***.";

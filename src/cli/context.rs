@@ -32,7 +32,7 @@ pub struct GlobalArgs {
     /// How results are written [default: table; contract commands in a pipe: json].
     #[arg(long, global = true, value_enum, value_name = "FORMAT")]
     pub format: Option<OutputFormat>,
-    /// Overrides one profile key, e.g. `--set wiring.gate.flush_interval_ms_max=2` (repeatable).
+    /// Overrides one profile key, e.g. `--set wiring.gate.batch_events_max=500` (repeatable).
     #[arg(long, global = true, value_name = "KEY=VALUE", value_parser = key_and_value)]
     pub set: Vec<(String, String)>,
 }

@@ -1,5 +1,6 @@
-//! `wellspring gate serve`: the Ingestion Gate on its own, behind HTTP.
+//! `wellspring gate`: the Ingestion Gate on its own behind HTTP, and an operator's questions to it.
 
+use super::gate_ops::{self, OpsArgs};
 use super::{CliContext, Failure, Outcome};
 use crate::active_run::ActiveRun;
 use crate::daemon::{self, DaemonPlan};
@@ -29,6 +30,8 @@ enum GateCommand {
     /// Serve until SIGTERM.
     #[command(after_help = EXAMPLES)]
     Serve(ServeArgs),
+    /// Ask a running gate, push a file to it, or rebuild a run's index.
+    Ops(OpsArgs),
 }
 
 /// Options of `wellspring gate serve`.
@@ -44,7 +47,10 @@ pub struct ServeArgs {
 
 /// Runs the command.
 pub fn run(args: GateCommandArgs, ctx: &CliContext) -> anyhow::Result<Outcome> {
-    let GateCommand::Serve(args) = args.command;
+    let args = match args.command {
+        GateCommand::Serve(args) => args,
+        GateCommand::Ops(args) => return gate_ops::run(&args, ctx),
+    };
     let settings = ctx.settings()?;
     let own_run = active_run(settings)?;
     let plan = DaemonPlan {

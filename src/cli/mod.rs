@@ -12,6 +12,7 @@ pub mod doctor;
 pub mod explain;
 pub mod failure;
 pub mod gate;
+mod gate_ops;
 pub mod ops_client;
 pub mod oracle;
 pub mod oracle_sort;

@@ -50,6 +50,17 @@ impl OpsClient {
         self.send(self.http.post(self.url(path)))
     }
 
+    /// Asks for a path with one query parameter.
+    pub fn get_with(&self, path: &str, query: (&str, &str)) -> anyhow::Result<Value> {
+        let url = reqwest::Url::parse_with_params(&self.url(path), [query])?;
+        self.send(self.http.get(url))
+    }
+
+    /// Posts a body and gives the JSON answer.
+    pub fn post_body(&self, path: &str, body: Vec<u8>) -> anyhow::Result<Value> {
+        self.send(self.http.post(self.url(path)).body(body))
+    }
+
     fn url(&self, path: &str) -> String {
         format!("{}{path}", self.base)
     }

@@ -19,8 +19,6 @@ pub struct GateSettings {
     pub admission_shards: u16,
     /// Index shards of a new run.
     pub index_shards: u16,
-    /// Longest time an event waits for its flush to start.
-    pub flush_interval_ms_max: u64,
     /// Most bytes of one flush.
     pub flush_bytes_max: u64,
     /// Most events in flight towards one admission shard.
@@ -43,8 +41,6 @@ pub struct GateSettings {
     pub min_free_bytes: u64,
     /// Most platform runs open at once.
     pub open_runs_max: u32,
-    /// Size at which a journal segment is sealed.
-    pub segment_bytes_max: u64,
     /// Memory of the admission index: over all its shards and all runs that may be open.
     pub index_memory_bytes_max: u64,
     /// Longest time an absent facts view is remembered.
@@ -75,7 +71,6 @@ impl GateSettings {
             bind_port: s.whole(key("bind_port"), 8081, 0..=65_535) as u16,
             admission_shards: s.whole(key("admission_shards"), shards, 1..=64) as u16,
             index_shards: s.whole(key("index_shards"), shards, 1..=64) as u16,
-            flush_interval_ms_max: s.whole(key("flush_interval_ms_max"), 5, 0..=1000),
             flush_bytes_max: s.whole(key("flush_bytes_max"), 8 * MIB, 4096..=GIB),
             credit_events_max: s.whole(key("credit_events_max"), 65_536, 1..=16_777_216) as u32,
             credit_bytes_max: s.whole(key("credit_bytes_max"), 64 * MIB, 4096..=GIB) as u32,
@@ -87,7 +82,6 @@ impl GateSettings {
             request_timeout_ms: s.whole(key("request_timeout_ms"), 30_000, 10..=600_000),
             min_free_bytes: s.whole(key("min_free_bytes"), 256 * MIB, 0..=u64::MAX),
             open_runs_max: s.whole(key("open_runs_max"), 4, 1..=1024) as u32,
-            segment_bytes_max: s.whole(key("segment_bytes_max"), 64 * MIB, 4096..=4 * GIB),
             index_memory_bytes_max: s.whole(
                 key("index_memory_bytes_max"),
                 768 * MIB,

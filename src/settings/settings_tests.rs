@@ -108,7 +108,7 @@ fn an_empty_profile_has_every_default_of_the_contract() {
     assert_eq!(wiring.security.auth_mode, "disabled");
     assert_eq!(wiring.security.api_key_header, "X-IG-Api-Key");
     assert_eq!(wiring.health.probe_interval_seconds, 30);
-    assert_eq!(wiring.gate.flush_interval_ms_max, 5);
+    assert_eq!(wiring.gate.facts_absence_cache_ms, 2000);
     assert_eq!(wiring.gate.shutdown_deadline_ms, 10_000);
     assert_eq!(wiring.stream.batch_events_max, 512);
 }
@@ -335,9 +335,9 @@ fn a_flag_beats_the_environment_and_the_environment_beats_the_profile() {
 
 #[test]
 fn any_key_can_be_set_by_a_variable_named_after_it() {
-    let layers = Layers::of([("WELLSPRING_WIRING_GATE_FLUSH_INTERVAL_MS_MAX", "9")]);
+    let layers = Layers::of([("WELLSPRING_WIRING_GATE_FACTS_ABSENCE_CACHE_MS", "9")]);
     let settings = Settings::load(&source("profile_id: local"), &layers).unwrap();
-    assert_eq!(settings.wiring.gate.flush_interval_ms_max, 9);
+    assert_eq!(settings.wiring.gate.facts_absence_cache_ms, 9);
 }
 
 #[test]
@@ -415,7 +415,7 @@ fn values_of_the_wrong_kind_are_refused_by_their_key() {
     let text = "
 profile_id: local
 policy: {stream_speedup: fast, require_gate_pass: perhaps, verify_gates: sometimes}
-wiring: {gate: {flush_interval_ms_max: -1}, event_bus: {partitions: 0}, ig_ingest_url: 'host:1'}
+wiring: {gate: {facts_absence_cache_ms: -1}, event_bus: {partitions: 0}, ig_ingest_url: 'host:1'}
 ";
     assert_eq!(
         problems(&source(text), &Layers::default()),
@@ -424,7 +424,7 @@ wiring: {gate: {flush_interval_ms_max: -1}, event_bus: {partitions: 0}, ig_inges
             "CONFIG_VALUE_INVALID policy.stream_speedup",
             "CONFIG_VALUE_INVALID policy.verify_gates",
             "CONFIG_VALUE_INVALID wiring.event_bus.partitions",
-            "CONFIG_VALUE_INVALID wiring.gate.flush_interval_ms_max",
+            "CONFIG_VALUE_INVALID wiring.gate.facts_absence_cache_ms",
             "IG_INGEST_URL_INVALID wiring.ig_ingest_url",
         ]
     );

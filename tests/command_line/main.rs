@@ -181,7 +181,7 @@ fn config_shows_value_and_origin_of_every_layer() {
         value("wiring.control_bus.kind")["origin"]["from"],
         "profile"
     );
-    assert_eq!(value("wiring.gate.flush_interval_ms_max")["value"], 5);
+    assert_eq!(value("wiring.gate.facts_absence_cache_ms")["value"], 2000);
     assert_eq!(output.status.code(), Some(0));
 }
 

@@ -91,6 +91,13 @@ pub const CHAPTER: Chapter = Chapter {
             "activate that run and commit READY again if it should be streamed",
         ),
         row(
+            "PUSH_FILE_UNREADABLE",
+            &[Run],
+            FixTheCause,
+            "the file of `gate ops --push-file` cannot be read",
+            "check the path and its permissions",
+        ),
+        row(
             "RUN_NOT_FOUND",
             &[Run, ScenarioRunner],
             FixTheCause,
