@@ -3,6 +3,7 @@
 use crate::runtime::credit::Credit;
 use std::sync::Arc;
 use tokio::sync::mpsc;
+use wellspring_domain::admission::bus_offset::BusOffset;
 use wellspring_domain::admission::decision::RowRef;
 use wellspring_domain::admission::intake::JudgedBatch;
 use wellspring_domain::run_paths::PlatformRunId;
@@ -45,10 +46,12 @@ pub struct Answer {
 /// The decision itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// Published at this offset of the item's partition.
+    /// Published at this place of its topic.
     Admitted {
-        /// Bus offset.
-        offset: u64,
+        /// Partition of the topic.
+        partition: u32,
+        /// Place in that partition.
+        offset: BusOffset,
     },
     /// A copy of the event admitted in row `original`.
     Duplicate {

@@ -11,6 +11,7 @@ use crate::runtime::credit::Credit;
 use std::collections::HashMap;
 use std::sync::Arc;
 use tokio::sync::mpsc;
+use wellspring_domain::admission::bus_offset::BusOffset;
 use wellspring_domain::admission::claims::DigestMap;
 use wellspring_domain::admission::decision::{IndexEntry, RowRef};
 use wellspring_domain::admission::flush_builder::{FlushBuilder, LogEnds};
@@ -224,7 +225,11 @@ impl ShardRun {
         self.in_flight
             .insert(item.dedupe_key, InFlight::Written(entry));
         next.admitted.push((item.dedupe_key, entry));
-        next.answer(row, Verdict::Admitted { offset })
+        let verdict = Verdict::Admitted {
+            partition: item.partition,
+            offset: BusOffset::Line(offset),
+        };
+        next.answer(row, verdict)
     }
 
     fn copy_of(

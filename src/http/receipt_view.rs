@@ -94,9 +94,9 @@ fn journal_row(judged: &JudgedBatch, item: &JudgedItem, answer: &Answer) -> Jour
     let context = judged.contexts[usize::from(item.context)].clone();
     let text = |reference| String::from_utf8_lossy(judged.text(reference)).into_owned();
     let outcome = match answer.verdict {
-        Verdict::Admitted { offset } => JournalOutcome::Admit {
+        Verdict::Admitted { partition, offset } => JournalOutcome::Admit {
             topic: Arc::from(context.topic.as_str()),
-            partition: item.partition,
+            partition,
             offset,
         },
         Verdict::Duplicate { original } => JournalOutcome::Duplicate { original },

@@ -1,5 +1,6 @@
 //! A decision as it is read back from the journal: everything its receipt needs (contract 7.7).
 
+use super::bus_offset::BusOffset;
 use super::decision::{Decision, ReceiptContext, RowRef};
 use crate::ids::{Hash32, receipt_id};
 use crate::time_text::Micros;
@@ -38,8 +39,8 @@ pub enum JournalOutcome {
         topic: Arc<str>,
         /// Partition.
         partition: u32,
-        /// Offset in the partition.
-        offset: u64,
+        /// Place in the partition.
+        offset: BusOffset,
     },
     /// A copy of the event admitted in row `original`.
     Duplicate {

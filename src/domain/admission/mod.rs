@@ -4,6 +4,7 @@ pub mod anomaly;
 pub mod auth;
 pub mod bus_failures;
 pub mod bus_line;
+pub mod bus_offset;
 pub mod claims;
 pub mod decision;
 mod decision_loop_guard;

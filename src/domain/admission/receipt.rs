@@ -1,6 +1,7 @@
 //! Receipts: rendered from journal rows to the contract's document, and the references to them
 //! (contract 7.7).
 
+use super::bus_offset::BusOffset;
 use super::decision::RowRef;
 use super::journal_row::{JournalOutcome, JournalRow};
 use crate::canonical_json::push_cj;
@@ -76,13 +77,13 @@ pub fn quarantine_object(paths: &RunPaths, quarantine_id: &str) -> String {
     format!("{}/quarantine/{quarantine_id}.json", paths.ig())
 }
 
-/// The place of a record on a file bus (contract 8).
-pub fn eb_ref(topic: &str, partition: u32, offset: u64, published_at: Micros) -> Value {
+/// The place of a record on the bus (contract 8).
+pub fn eb_ref(topic: &str, partition: u32, offset: BusOffset, published_at: Micros) -> Value {
     json!({
         "topic": topic,
         "partition": partition,
         "offset": offset.to_string(),
-        "offset_kind": "file_line",
+        "offset_kind": offset.kind(),
         "published_at_utc": published_at.format_off(),
     })
 }

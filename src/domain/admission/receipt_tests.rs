@@ -1,4 +1,5 @@
 use super::*;
+use crate::admission::bus_offset::BusOffset;
 use crate::admission::decision::{Actor, PolicyRev, ReceiptContext};
 use crate::admission::receipt_check::check_receipt;
 use crate::canonical_json::to_cj;
@@ -64,7 +65,7 @@ fn admit(number: u32) -> JournalRow {
         JournalOutcome::Admit {
             topic: "fp.bus.traffic.fraud.v1".into(),
             partition: 0,
-            offset: 7,
+            offset: BusOffset::Line(7),
         },
     )
 }

@@ -7,6 +7,7 @@ use super::format::{
 };
 use std::path::Path;
 use std::sync::Arc;
+use wellspring_domain::admission::bus_offset::BusOffset;
 use wellspring_domain::admission::decision::{Decision, ReceiptContext, RowRef};
 use wellspring_domain::admission::journal_row::{JournalOutcome, JournalRow};
 use wellspring_domain::ids::Hash32;
@@ -319,7 +320,7 @@ impl RowView<'_> {
                 Ok(JournalOutcome::Admit {
                     topic: entry.topic.clone(),
                     partition: entry.partition,
-                    offset,
+                    offset: BusOffset::Line(offset),
                 })
             }
             Decision::Duplicate => Ok(JournalOutcome::Duplicate {

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tempfile::TempDir;
+use wellspring_domain::admission::bus_offset::BusOffset;
 use wellspring_domain::admission::decision::{
     Actor, DecisionRow, Flush, PartitionAppend, PolicyRev, ReceiptContext, RowOutcome, RowRef, Span,
 };
@@ -114,7 +115,11 @@ impl TestRun {
                 } = row.outcome
                 {
                     let ids = confirmed.entry((topic.to_string(), partition)).or_default();
-                    assert_eq!(ids.len() as u64, offset, "offsets have no gap");
+                    assert_eq!(
+                        BusOffset::Line(ids.len() as u64),
+                        offset,
+                        "offsets have no gap"
+                    );
                     ids.push(row.event_id);
                 }
             }

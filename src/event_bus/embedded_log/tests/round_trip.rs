@@ -2,6 +2,7 @@
 
 use super::fixture::{Feeder, Plan, TOPICS, TestRun, context};
 use crate::event_bus::embedded_log::JournalReader;
+use wellspring_domain::admission::bus_offset::BusOffset;
 use wellspring_domain::admission::decision::{Flush, RowOutcome, RowRef};
 use wellspring_domain::admission::journal_row::JournalOutcome;
 use wellspring_domain::ports::GateStore;
@@ -50,7 +51,7 @@ fn expected_outcome(flush: &Flush, outcome: &RowOutcome) -> JournalOutcome {
         RowOutcome::Admit { append, offset } => JournalOutcome::Admit {
             topic: flush.appends[usize::from(append)].topic.clone(),
             partition: flush.appends[usize::from(append)].partition,
-            offset,
+            offset: BusOffset::Line(offset),
         },
         RowOutcome::Duplicate { original } => JournalOutcome::Duplicate { original },
         RowOutcome::Quarantine { code, record } => JournalOutcome::Quarantine {

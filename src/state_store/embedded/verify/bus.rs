@@ -17,6 +17,7 @@ use crate::state_store::embedded::prune::PrunedTopics;
 use std::collections::BTreeMap;
 use std::thread;
 use wellspring_domain::admission::bus_line::BusLine;
+use wellspring_domain::admission::bus_offset::BusOffset;
 use wellspring_domain::admission::decision::Decision;
 use wellspring_domain::admission::journal_row::{JournalOutcome, JournalRow};
 use wellspring_domain::admission::receipt::segment_receipt_ref;
@@ -138,7 +139,7 @@ impl<'a> ShardWalk<'a> {
         let JournalOutcome::Admit {
             topic,
             partition,
-            offset,
+            offset: BusOffset::Line(offset),
         } = &row.outcome
         else {
             return Ok(());
