@@ -7,6 +7,7 @@
 
 use super::index_shard::{ClaimAnswer, IndexShardMsg};
 use super::messages::{Answer, Portion, RunKey, ShardBatch, Verdict};
+use super::settlement;
 use super::shard_state::{Plan, ShardRun};
 use super::summary::GateTally;
 use super::writer_thread::{FlushJob, Writer, WriterGone};
@@ -16,6 +17,7 @@ use ractor::{Actor, ActorProcessingErr, ActorRef};
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use tokio::sync::oneshot;
+use wellspring_domain::admission::commit_report::CommitReport;
 use wellspring_domain::admission::decision::{IndexEntry, RowRef};
 use wellspring_domain::admission::flush_builder::LogEnds;
 use wellspring_domain::admission::gate_summary::DecisionCounts;
@@ -32,7 +34,7 @@ pub enum AdmissionShardMsg {
         /// The flush and what waits for it.
         job: Box<FlushJob>,
         /// How it went.
-        result: Result<(), StoreError>,
+        result: Result<CommitReport, StoreError>,
     },
     /// A claim this shard was parked on has ended.
     ClaimEnded {
@@ -182,6 +184,7 @@ impl AdmissionShardState {
         let ends = LogEnds::new(
             (*opening.run).clone(),
             opening.shard.next_row,
+            opening.shard.segments,
             &opening.ends,
         );
         self.writer.open(opening.run.clone(), opening.shard.log)?;
@@ -245,13 +248,14 @@ impl AdmissionShardState {
     /// A flush is durable: tell the index, then the senders, then give the room back.
     fn committed(
         &mut self,
-        job: FlushJob,
-        result: Result<(), StoreError>,
+        mut job: FlushJob,
+        result: Result<CommitReport, StoreError>,
     ) -> Result<(), ActorProcessingErr> {
-        result
+        let report = result
             .inspect_err(|_| self.tally.commit_failed())
             .map_err(commit_failure)?;
         self.writer_busy = false;
+        settlement::apply(&mut job, &report);
         // Settle before anything else of this shard can ask for these keys again.
         self.settle(&job)?;
         if let Some(run) = self.runs.get_mut(&job.run) {
@@ -302,6 +306,9 @@ impl AdmissionShardState {
     }
 }
 
+/// Code of a commit whose lease was taken over by another node.
+const WRITER_FENCED: &str = "WRITER_FENCED";
+
 /// A failed sync leaves the file's pages in an unknown state, so the process must end; any other failure
 /// ends this generation and is recovered from.
 fn commit_failure(error: StoreError) -> StageFailure {
@@ -309,6 +316,10 @@ fn commit_failure(error: StoreError) -> StageFailure {
         StoreError::Unavailable {
             operation: "fsync", ..
         } => StageFailure::terminal("FSYNC_FAILED", error.to_string()),
+        // The next generation gets a lease of its own.
+        _ if error.code() == WRITER_FENCED => {
+            StageFailure::transient(WRITER_FENCED, error.to_string())
+        }
         StoreError::Unavailable { .. } => {
             StageFailure::transient("COMMIT_FAILED", error.to_string())
         }

@@ -14,7 +14,9 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 use tokio::sync::watch;
 use wellspring_domain::admission::bus_failures::BusFailures;
+use wellspring_domain::admission::commit_report::CommitReport;
 use wellspring_domain::admission::decision::{Actor, Flush, IndexEntry, RowOutcome, RowRef};
+use wellspring_domain::admission::flush_builder::SegmentRule;
 use wellspring_domain::admission::health::Health;
 use wellspring_domain::admission::intake::{ProofState, VerifyGates};
 use wellspring_domain::admission::policy::{AdmissionPolicy, PolicyFiles};
@@ -138,7 +140,7 @@ impl Drop for Log {
 }
 
 impl DecisionLog for Log {
-    fn commit(&mut self, flush: &Flush) -> Result<(), StoreError> {
+    fn commit(&mut self, flush: &Flush) -> Result<CommitReport, StoreError> {
         let mut stalled = self.disk.stalled.lock().unwrap();
         while *stalled {
             stalled = self.disk.moved.wait(stalled).unwrap();
@@ -161,7 +163,7 @@ impl DecisionLog for Log {
                 cause: "injected".into(),
             });
         }
-        Ok(())
+        Ok(CommitReport::as_asked())
     }
 }
 
@@ -199,6 +201,7 @@ impl GateStore for Store {
         let open = |shard| OpenShard {
             log: Log::open(&self.0, shard),
             next_row: self.0.next_row(shard),
+            segments: SegmentRule::Rows,
             recovered: Vec::new(),
         };
         let index = |_| Box::new(MemoryIndex::default()) as Box<dyn AdmissionIndex>;
@@ -219,6 +222,7 @@ impl GateStore for Store {
             OpenShard {
                 log: Log::open(&self.0, shard),
                 next_row: self.0.next_row(shard),
+                segments: SegmentRule::Rows,
                 recovered,
             },
             self.0.ends(),

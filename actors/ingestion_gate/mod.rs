@@ -12,6 +12,7 @@ pub mod messages;
 pub mod projector;
 pub mod running_gate;
 pub mod sender_order;
+mod settlement;
 pub mod shard_generation;
 pub mod shard_state;
 pub mod summary;

@@ -12,6 +12,7 @@ use ractor::ActorRef;
 use std::collections::HashMap;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use tokio::sync::{mpsc, oneshot};
+use wellspring_domain::admission::commit_report::CommitReport;
 use wellspring_domain::admission::decision::{Flush, IndexEntry};
 use wellspring_domain::ids::Hash32;
 use wellspring_domain::ports::{DecisionLog, StoreError};
@@ -118,7 +119,7 @@ fn work(inbox: &Receiver<Job>, shard: &ActorRef<AdmissionShardMsg>) {
 fn commit(
     logs: &mut HashMap<RunKey, Box<dyn DecisionLog>>,
     job: &FlushJob,
-) -> Result<(), StoreError> {
+) -> Result<CommitReport, StoreError> {
     match logs.get_mut(&job.run) {
         Some(log) => log.commit(&job.flush),
         None => Err(StoreError::Unavailable {

@@ -3,7 +3,9 @@
 //! All ports but [`GateClient`] block. They are called from own OS threads, from blocking tasks or from
 //! commands, never from an actor's handler.
 
+use crate::admission::commit_report::CommitReport;
 use crate::admission::decision::{Flush, IndexEntry, RowRef};
+use crate::admission::flush_builder::SegmentRule;
 use crate::ids::Hash32;
 use crate::run_paths::PlatformRunId;
 use crate::time_text::Micros;
@@ -381,6 +383,8 @@ pub struct OpenShard {
     pub log: Box<dyn DecisionLog>,
     /// Row number the next decision gets.
     pub next_row: RowRef,
+    /// When the next segment begins.
+    pub segments: SegmentRule,
     /// Admitted keys found in this shard's journal after the row the caller knew of; empty when a
     /// whole run is opened (they are in the index then).
     pub recovered: Vec<(Hash32, IndexEntry)>,
@@ -417,10 +421,11 @@ pub trait GateStore: Send + Sync {
 
 /// Makes one admission shard's decisions durable. Owned by the shard's writer thread.
 pub trait DecisionLog: Send {
-    /// Writes and syncs the bus lines, then one journal frame: the commit. When this returns `Ok` every
-    /// decision of the flush survives kill -9 and power loss, and readers may see it. After an error the
-    /// outcome is unknown: the caller must stop this generation and recover.
-    fn commit(&mut self, flush: &Flush) -> Result<(), StoreError>;
+    /// Publishes the admitted events and makes every decision of the flush durable. When this returns
+    /// `Ok` all of it survives kill -9 and power loss, and readers may see it; the report says which rows
+    /// the commit itself settled otherwise. After an error the outcome is unknown: the caller must stop
+    /// this generation and recover.
+    fn commit(&mut self, flush: &Flush) -> Result<CommitReport, StoreError>;
 }
 
 /// Admitted keys of one index shard of one run.

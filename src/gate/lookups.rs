@@ -5,6 +5,8 @@ use crate::http::state::{LookupKey, Lookups};
 use crate::state_store::embedded::receipts::ReceiptLookup;
 use serde_json::{Value, json};
 use wellspring_actors::ingestion_gate::handle::GateHandle;
+use wellspring_domain::admission::decision::RowRef;
+use wellspring_domain::admission::journal_row::JournalRow;
 use wellspring_domain::admission::receipt::ReceiptsLayout;
 use wellspring_domain::ports::StoreError;
 use wellspring_domain::run_paths::{PlatformRunId, RunPaths};
@@ -35,6 +37,10 @@ impl Lookups for OpenRunLookups {
             }
         }
         Ok(json!({}))
+    }
+
+    fn row(&self, run: &PlatformRunId, at: RowRef) -> Result<Option<JournalRow>, StoreError> {
+        JournalReader::new(&RunPaths::new(&self.runs_root, run)).row(at)
     }
 }
 

@@ -2,7 +2,6 @@
 
 use super::answer::Refusal;
 use super::state::{HttpParts, HttpState};
-use crate::event_bus::embedded_log::journal_reader::JournalReader;
 use serde_json::{Value, json};
 use std::sync::Arc;
 use wellspring_actors::ingestion_gate::messages::{Answer, Verdict};
@@ -70,10 +69,12 @@ fn rendered(
     let Some(item) = judged.items.first() else {
         return Err(failed("no item".to_owned()));
     };
-    let paths = RunPaths::new(&state.runs_root, &judged.runs[usize::from(item.run)]);
+    let run = &judged.runs[usize::from(item.run)];
+    let paths = RunPaths::new(&state.runs_root, run);
     let original = match original {
-        Some(row) => JournalReader::new(&paths)
-            .row(row)
+        Some(row) => state
+            .lookups
+            .row(run, row)
             .map_err(|error| failed(error.to_string()))?,
         None => None,
     };

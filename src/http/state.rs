@@ -9,9 +9,11 @@ use std::time::Duration;
 use wellspring_actors::ingestion_gate::handle::GateHandle;
 use wellspring_actors::runtime::TreeHandle;
 use wellspring_domain::admission::auth::{AuthPolicy, RateWindow};
-use wellspring_domain::admission::decision::Actor;
+use wellspring_domain::admission::decision::{Actor, RowRef};
+use wellspring_domain::admission::journal_row::JournalRow;
 use wellspring_domain::admission::receipt::ReceiptsLayout;
 use wellspring_domain::ports::{Clock, StoreError};
+use wellspring_domain::run_paths::PlatformRunId;
 
 /// Which receipt is asked for (contract 7.1).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,6 +30,8 @@ pub enum LookupKey {
 pub trait Lookups: Send + Sync {
     /// `{receipt_id, event_id, event_type, decision, receipt_ref}`, or `{}` when there is none.
     fn look_up(&self, key: &LookupKey) -> Result<Value, StoreError>;
+    /// The decision that lies at `at` in a run; `None` when there is none.
+    fn row(&self, run: &PlatformRunId, at: RowRef) -> Result<Option<JournalRow>, StoreError>;
 }
 
 /// What an operator can do with a run from outside.

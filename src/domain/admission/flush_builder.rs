@@ -19,6 +19,15 @@ use std::sync::Arc;
 /// Rows after which a journal segment is closed: bounds what one segment's index costs.
 pub const SEGMENT_ROWS_MAX: u32 = 1 << 20;
 
+/// When a journal segment is closed and the next one begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SegmentRule {
+    /// After [`SEGMENT_ROWS_MAX`] rows.
+    Rows,
+    /// After every flush: segments are objects that are written once.
+    Flush,
+}
+
 /// How many recent contexts a shard remembers, so that streams share theirs across batches.
 const CONTEXTS_KEPT: usize = 64;
 
@@ -27,13 +36,19 @@ const CONTEXTS_KEPT: usize = 64;
 pub struct LogEnds {
     run: PlatformRunId,
     next_row: RowRef,
+    segments: SegmentRule,
     next_offsets: BTreeMap<(Arc<str>, u32), u64>,
     contexts: Vec<Arc<ReceiptContext>>,
 }
 
 impl LogEnds {
     /// The ends as recovery found them.
-    pub fn new(run: PlatformRunId, next_row: RowRef, ends: &[PartitionEnd]) -> LogEnds {
+    pub fn new(
+        run: PlatformRunId,
+        next_row: RowRef,
+        segments: SegmentRule,
+        ends: &[PartitionEnd],
+    ) -> LogEnds {
         let next_offsets = ends
             .iter()
             .map(|end| ((end.topic.clone(), end.partition), end.next_offset))
@@ -41,6 +56,7 @@ impl LogEnds {
         LogEnds {
             run,
             next_row,
+            segments,
             next_offsets,
             contexts: Vec::new(),
         }
@@ -48,7 +64,11 @@ impl LogEnds {
 
     /// Starts the next flush. Everything decided in it carries `decided_at`.
     pub fn start_flush(&mut self, decided_at: Micros) -> FlushBuilder {
-        if self.next_row.row >= SEGMENT_ROWS_MAX {
+        let rows_max = match self.segments {
+            SegmentRule::Rows => SEGMENT_ROWS_MAX,
+            SegmentRule::Flush => 1,
+        };
+        if self.next_row.row >= rows_max {
             self.next_row = RowRef {
                 segment: self.next_row.segment + 1,
                 row: 0,
@@ -315,6 +335,7 @@ mod tests {
                 segment: 2,
                 row: 5,
             },
+            SegmentRule::Rows,
             &[],
         )
     }
@@ -375,6 +396,21 @@ mod tests {
                 row: 0
             }
         );
+    }
+
+    #[test]
+    fn every_flush_is_a_segment_of_its_own_when_the_rule_says_so() {
+        let judged = judge_texts(&[envelope_text("e1", 1), envelope_text("e2", 1)]);
+        let mut ends = ends();
+        ends.segments = SegmentRule::Flush;
+        ends.next_row.row = 0;
+        for segment in [2, 3] {
+            let mut builder = ends.start_flush(Micros(0));
+            builder.admit(&mut ends, &judged, &judged.items[0]);
+            builder.admit(&mut ends, &judged, &judged.items[1]);
+            let first_row = builder.finish(&mut ends).first_row;
+            assert_eq!((first_row.segment, first_row.row), (segment, 0));
+        }
     }
 
     #[test]

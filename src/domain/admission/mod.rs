@@ -6,6 +6,7 @@ pub mod bus_failures;
 pub mod bus_line;
 pub mod bus_offset;
 pub mod claims;
+pub mod commit_report;
 pub mod decision;
 mod decision_loop_guard;
 pub mod envelope;

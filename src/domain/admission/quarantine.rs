@@ -7,6 +7,9 @@ use crate::ids::receipt_id;
 use crate::time_text::Micros;
 use serde_json::{Map, Value, json};
 
+/// Code of an event that carries another payload than the one admitted under its key.
+pub const PAYLOAD_HASH_MISMATCH: &str = "PAYLOAD_HASH_MISMATCH";
+
 /// The part of a quarantine record that is known when the event is judged.
 #[derive(Clone, Debug, PartialEq)]
 pub struct QuarantineDraft {
@@ -64,10 +67,10 @@ impl QuarantineDraft {
     pub fn payload_mismatch(envelope_text: &[u8]) -> QuarantineDraft {
         let detail = "the same event was admitted with another payload".to_owned();
         match Envelope::read(envelope_text) {
-            Ok(Some(envelope)) => draft(&envelope, "PAYLOAD_HASH_MISMATCH", detail),
+            Ok(Some(envelope)) => draft(&envelope, PAYLOAD_HASH_MISMATCH, detail),
             // The bytes were judged before, so this arm only keeps the function total.
             _ => QuarantineDraft {
-                code: "PAYLOAD_HASH_MISMATCH",
+                code: PAYLOAD_HASH_MISMATCH,
                 detail,
                 event_id: "unknown".to_owned(),
                 manifest_fingerprint: "0".repeat(64),

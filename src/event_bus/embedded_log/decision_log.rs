@@ -10,6 +10,7 @@ use super::publisher::Publisher;
 use super::run_state::RunState;
 use super::sync_pool::SyncPool;
 use std::sync::Arc;
+use wellspring_domain::admission::commit_report::CommitReport;
 use wellspring_domain::admission::decision::{Flush, PartitionAppend};
 use wellspring_domain::ports::{DecisionLog, StoreError};
 
@@ -84,7 +85,7 @@ fn end_of(append: &PartitionAppend, place: &PlacedAppend) -> ConfirmedEnd {
 }
 
 impl DecisionLog for EmbeddedDecisionLog {
-    fn commit(&mut self, flush: &Flush) -> Result<(), StoreError> {
+    fn commit(&mut self, flush: &Flush) -> Result<CommitReport, StoreError> {
         let refuse = |cause: &str| StoreError::Unavailable {
             operation: "commit",
             key: layout::shard_folder(self.state.run(), self.shard),
@@ -99,10 +100,10 @@ impl DecisionLog for EmbeddedDecisionLog {
             return Err(refuse("the flush belongs to another run or shard"));
         }
         if flush.rows.is_empty() && flush.appends.is_empty() {
-            return Ok(());
+            return Ok(CommitReport::as_asked());
         }
         let written = self.write(flush);
         self.failed = written.is_err();
-        written
+        written.map(|()| CommitReport::as_asked())
     }
 }

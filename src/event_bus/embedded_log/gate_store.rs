@@ -15,6 +15,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, Weak};
 use wellspring_domain::admission::decision::{Decision, IndexEntry, RowRef};
+use wellspring_domain::admission::flush_builder::SegmentRule;
 use wellspring_domain::ids::Hash32;
 use wellspring_domain::ports::{
     AdmissionIndex, GateStore, OpenRun, OpenShard, PartitionEnd, RunLayout, StoreError,
@@ -88,6 +89,7 @@ impl GateStore for EmbeddedGateStore {
             shards.push(OpenShard {
                 log: Box::new(EmbeddedDecisionLog::open(state.clone(), shard, end)?),
                 next_row: end.next_row,
+                segments: SegmentRule::Rows,
                 recovered: Vec::new(),
             });
         }
@@ -120,6 +122,7 @@ impl GateStore for EmbeddedGateStore {
         let open = OpenShard {
             log: Box::new(EmbeddedDecisionLog::open(state, shard, end)?),
             next_row: end.next_row,
+            segments: SegmentRule::Rows,
             recovered,
         };
         Ok((open, ends))

@@ -258,7 +258,7 @@ fn commit_until_the_disk_fails(disk: FailingDisk) {
     let mut committed = 0;
     let failure = loop {
         match open.shards[0].log.commit(&feeder.flush(&plan)) {
-            Ok(()) => committed += 3,
+            Ok(_) => committed += 3,
             Err(failure) => break failure,
         }
     };
