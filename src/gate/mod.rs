@@ -4,6 +4,7 @@ pub mod assembly;
 pub mod facts_proofs;
 pub mod health_probe;
 pub mod lookups;
+pub mod managed;
 pub mod policy_activation;
 pub mod policy_files;
 pub mod projections;

@@ -237,7 +237,7 @@ pub fn quarantine_record(number: u32, at: Micros) -> String {
     to_cj(&record).unwrap()
 }
 
-fn context(topic: &str) -> ReceiptContext {
+pub fn context(topic: &str) -> ReceiptContext {
     ReceiptContext {
         event_type: EVENT_TYPE.into(),
         event_class: "traffic_fraud".into(),
