@@ -15,7 +15,6 @@ use wellspring::clock::SystemClock;
 use wellspring::daemon::live_tree;
 use wellspring::gate::assembly::{GateOptions, start};
 use wellspring::gate::policy_files::load_policy;
-use wellspring::object_store;
 use wellspring::process;
 use wellspring::settings::layers::Layers;
 use wellspring::settings::{ProfileSource, Settings};
@@ -61,7 +60,10 @@ impl World {
         generate(&GenerateOptions::new(&root, EVENTS, 7, 2), &|_| {}).expect("a world");
         let settings = settings(folder, &root, 1);
         let contracts = ContractFiles::load(&settings).expect("contract files");
-        let store = object_store::open(&root).expect("the world's store");
+        let store = settings
+            .object_stores()
+            .open(&root)
+            .expect("the world's store");
         let receipt = read_run_receipt(&*store).expect("a run receipt");
         let entry = contracts
             .catalogue
@@ -70,7 +72,10 @@ impl World {
         let request =
             SortRequest::for_output(&root, &receipt, "baseline_v1", entry).expect("a sort request");
         sort_output(&request, &SystemClock::new(), &|_| {}).expect("a stream view");
-        let runs = object_store::open(settings.runs_root()).expect("the runs' store");
+        let runs = settings
+            .object_stores()
+            .open(settings.runs_root())
+            .expect("the runs' store");
         let streamer = WorldStreamer::new(
             Arc::new(settings.clone()),
             runs,

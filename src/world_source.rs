@@ -7,7 +7,7 @@ mod arrow_columns;
 #[cfg(test)]
 mod world_source_tests;
 
-use crate::object_store;
+use crate::object_store::{ObjectStores, OpenStoreError};
 use crate::world_files::parquet_reader::{PartBatch, PartError, PartReader, row_count};
 use arrow_columns::{PreparedColumn, prepare_columns};
 use std::path::{Path, PathBuf};
@@ -30,6 +30,7 @@ pub struct StreamViews {
     scenario_id: String,
     base: String,
     batch_rows: usize,
+    stores: ObjectStores,
 }
 
 impl StreamViews {
@@ -40,12 +41,14 @@ impl StreamViews {
         scenario_id: &str,
         base: Option<&str>,
         batch_rows: usize,
+        stores: ObjectStores,
     ) -> Self {
         StreamViews {
             engine_run_root: engine_run_root.to_owned(),
             scenario_id: scenario_id.to_owned(),
             base: base.map_or_else(|| default_base(engine_run_root), str::to_owned),
             batch_rows,
+            stores,
         }
     }
 
@@ -86,8 +89,10 @@ struct FoundView {
 
 impl WorldSource for StreamViews {
     fn open(&self, output_id: &str, after: Option<&Cursor>) -> Result<OpenView, SourceError> {
-        let store = object_store::open(&self.base)
-            .map_err(|error| lasting("STREAM_VIEW_MISSING", error.to_string()))?;
+        let store = self.stores.open(&self.base).map_err(|error| match error {
+            OpenStoreError::Store(error) => unreadable(&error),
+            other => lasting("STREAM_VIEW_MISSING", other.to_string()),
+        })?;
         let view = self
             .look(store.as_ref(), output_id)
             .map_err(|error| unreadable(&error))?;

@@ -7,13 +7,11 @@ use super::receipts::layout;
 use super::run_arg::RunArg;
 use super::verify_output::{differences_table, outcome_of};
 use super::{CliContext, Outcome};
-use crate::object_store::LocalFiles;
 use crate::state_store::embedded::rebuild::{RebuildPlan, RebuildReport, rebuild};
 use crate::state_store::embedded::verify::{
     BusReport, KEYS_MAX, TopicFingerprint, fingerprint_bus, verify_bus,
 };
 use serde::Serialize;
-use std::sync::Arc;
 use wellspring_domain::ports::{RunLayout, StoreError};
 use wellspring_domain::run_paths::RunPaths;
 
@@ -102,7 +100,7 @@ pub fn rebuild_run(paths: &RunPaths, ctx: &CliContext) -> anyhow::Result<Rebuild
                 as usize,
         },
         receipts: layout(settings),
-        store: Arc::new(LocalFiles::new(paths.runs_root())),
+        store: ctx.runs_store()?,
     };
     rebuild(&plan).map_err(store_failure)
 }

@@ -9,6 +9,8 @@ use crate::telemetry::run_logs::RunLogs;
 use std::cell::OnceCell;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use wellspring_domain::ports::ObjectStore;
 
 const ROOT_KEY: &str = "wiring.object_store.root";
 const DEFAULT_PROFILE: &str = "local";
@@ -26,7 +28,8 @@ pub struct GlobalArgs {
         env = "WELLSPRING_PROFILE"
     )]
     pub profile: Option<String>,
-    /// Folder that holds all runs [default: the profile's object store root, `runs`].
+    /// Folder that holds all runs [default: the profile's object store root, `runs`]. A profile whose
+    /// objects are in a bucket keeps only the active run and logs of this machine in it.
     #[arg(long, global = true, value_name = "RUNS_ROOT")]
     pub root: Option<PathBuf>,
     /// How results are written [default: table; contract commands in a pipe: json].
@@ -77,12 +80,11 @@ impl CliContext {
         Ok(self.settings.get_or_init(|| settings))
     }
 
-    /// The folder that holds all runs.
-    pub fn root(&self) -> anyhow::Result<PathBuf> {
-        match &self.args.root {
-            Some(root) => Ok(root.clone()),
-            None => Ok(PathBuf::from(self.settings()?.runs_root())),
-        }
+    /// The store that holds all runs.
+    pub fn runs_store(&self) -> anyhow::Result<Arc<dyn ObjectStore>> {
+        let settings = self.settings()?;
+        let opened = settings.object_stores().open(settings.runs_root());
+        Ok(opened.map_err(|error| Failure::of(error.code(), error))?)
     }
 
     /// The profile's file or embedded copy.
@@ -97,7 +99,10 @@ impl CliContext {
             layers.set_flag(key, value);
         }
         if let Some(root) = &self.args.root {
-            layers.set_flag(ROOT_KEY, text_of(root));
+            match text_of(root) {
+                bucket if bucket.starts_with("s3://") => layers.set_flag(ROOT_KEY, bucket),
+                folder => layers.set_folder(folder),
+            }
         }
         layers
     }
@@ -136,8 +141,27 @@ mod tests {
             root,
             ..GlobalArgs::default()
         });
-        assert_eq!(ctx.root().unwrap(), PathBuf::from("/data/runs"));
-        assert_eq!(ctx.settings().unwrap().runs_root(), "/data/runs");
+        let settings = ctx.settings().unwrap();
+        assert_eq!(settings.runs_root(), "/data/runs");
+        assert_eq!(settings.local_root(), "/data/runs");
+    }
+
+    #[test]
+    fn the_root_flag_never_replaces_a_bucket() {
+        let ctx = context(GlobalArgs {
+            root: Some(PathBuf::from("/data/runs")),
+            set: vec![key_and_value("wiring.object_store.root=s3://bucket").unwrap()],
+            ..GlobalArgs::default()
+        });
+        let settings = ctx.settings().unwrap();
+        assert_eq!(settings.runs_root(), "s3://bucket");
+        assert_eq!(settings.local_root(), "/data/runs");
+        let named = context(GlobalArgs {
+            root: Some(PathBuf::from("s3://other")),
+            ..GlobalArgs::default()
+        });
+        assert_eq!(named.settings().unwrap().runs_root(), "s3://other");
+        assert_eq!(named.settings().unwrap().local_root(), "runs");
     }
 
     #[test]

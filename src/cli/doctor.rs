@@ -6,7 +6,7 @@ use super::config::ref_problems;
 use super::ops_client::OpsClient;
 use super::output::{TableView, bytes, print_result};
 use super::{CliContext, Outcome};
-use crate::active_run::{ActiveRun, RunIdOrigin};
+use crate::active_run::RunIdOrigin;
 use crate::event_bus::embedded_log::format::{
     SEGMENT_HEADER_BYTES, SEGMENT_VERSION, SegmentHeader,
 };
@@ -16,7 +16,6 @@ use std::fs;
 use std::io::{self, Read};
 use std::net::{TcpListener, ToSocketAddrs};
 use std::path::{Path, PathBuf};
-use wellspring_domain::run_paths::RunPaths;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -132,12 +131,12 @@ fn settings_checks(settings: &Settings) -> Vec<Check> {
 }
 
 fn folder_checks(settings: &Settings) -> Vec<Check> {
-    let root = Path::new(settings.runs_root());
+    let root = Path::new(settings.local_root());
     let mut checks = vec![
         writable(root),
         free_space(root, settings.wiring.gate.min_free_bytes),
     ];
-    let active = ActiveRun::new(settings.runs_root(), settings.variable("PLATFORM_RUN_ID"));
+    let active = settings.active_run();
     match active.find() {
         Ok(Some((id, origin))) => {
             let by = match origin {
@@ -145,7 +144,7 @@ fn folder_checks(settings: &Settings) -> Vec<Check> {
                 RunIdOrigin::File | RunIdOrigin::Created => "ACTIVE_RUN_ID",
             };
             checks.push(ok("active run", format!("{id} ({by})")));
-            let root = PathBuf::from(RunPaths::new(settings.runs_root(), &id).run_root());
+            let root = PathBuf::from(settings.local_paths(&id).run_root());
             checks.push(locks(&root));
             checks.push(journal(&root));
         }

@@ -2,7 +2,6 @@
 
 use super::gate_ops::{self, OpsArgs};
 use super::{CliContext, Failure, Outcome};
-use crate::active_run::ActiveRun;
 use crate::daemon::{self, DaemonPlan};
 use crate::settings::Settings;
 use clap::{Args, Subcommand};
@@ -67,7 +66,7 @@ pub fn run(args: GateCommandArgs, ctx: &CliContext) -> anyhow::Result<Outcome> {
 
 /// The run the process belongs to: `PLATFORM_RUN_ID`, else `ACTIVE_RUN_ID`, else none. Never creates one.
 pub fn active_run(settings: &Settings) -> anyhow::Result<Option<PlatformRunId>> {
-    let active = ActiveRun::new(settings.runs_root(), settings.variable("PLATFORM_RUN_ID"));
+    let active = settings.active_run();
     let found = active
         .find()
         .map_err(|error| Failure::of(error.code(), error))?;

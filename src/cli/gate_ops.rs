@@ -7,7 +7,6 @@ use super::output::{print_json, print_text};
 use super::run_arg::RunArg;
 use super::{CliContext, Outcome};
 use crate::clock::SystemClock;
-use crate::object_store::LocalFiles;
 use crate::session_ledger::SessionLedger;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -85,7 +84,7 @@ fn rebuild_index(run: &RunArg, ctx: &CliContext) -> anyhow::Result<Outcome> {
     let paths = run.paths(ctx)?;
     let report = rebuild_run(&paths, ctx)?;
     let details = json!({"identical": report.identical, "parts": report.parts});
-    tell(&paths, "ops_rebuild", details);
+    tell(&paths, ctx, "ops_rebuild", details)?;
     print_text("REBUILT=1\n")?;
     Ok(match report.identical {
         true => Outcome::Ok,
@@ -98,16 +97,21 @@ fn health(client: &OpsClient, run: &RunArg, ctx: &CliContext) -> anyhow::Result<
     let health = json!({"state": answer["state"], "reasons": answer["reasons"]});
     // A gate may run before there is a run to tell it to.
     if let Ok(paths) = run.paths(ctx) {
-        tell(&paths, "health_check", health.clone());
+        tell(&paths, ctx, "health_check", health.clone())?;
     }
     print_json(&health)?;
     Ok(Outcome::Ok)
 }
 
-fn tell(paths: &RunPaths, event_kind: &str, details: Value) {
-    let store = Arc::new(LocalFiles::new(paths.runs_root()));
-    SessionLedger::new(store, paths, Arc::new(SystemClock::new()))
+fn tell(
+    paths: &RunPaths,
+    ctx: &CliContext,
+    event_kind: &str,
+    details: Value,
+) -> anyhow::Result<()> {
+    SessionLedger::new(ctx.runs_store()?, paths, Arc::new(SystemClock::new()))
         .session_event("ig", event_kind, details);
+    Ok(())
 }
 
 fn push_file(client: &OpsClient, file: &Path) -> anyhow::Result<Outcome> {

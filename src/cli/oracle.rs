@@ -2,20 +2,19 @@
 //!
 //! Flags, exit codes and JSON are the contract's: `check` ends with 0 for OK and WARN and with 1 for FAIL.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use clap::ValueEnum;
 use serde_json::json;
 use wellspring_domain::canonical_json::to_sj;
-use wellspring_domain::ports::{Clock, ObjectStore};
+use wellspring_domain::ports::{Clock, ObjectStore, StoreError};
 use wellspring_domain::world::checker::{CheckReport, CheckStatus, SealRule, Severity, remedy};
 use wellspring_domain::world::seal::SealStatus;
 
 use super::output::{self, OutputFormat, TableView};
 use super::{CliContext, Failure, Outcome, progress};
 use crate::clock::SystemClock;
-use crate::object_store;
+use crate::object_store::OpenStoreError;
 use crate::settings::Settings;
 use crate::world_files::contract_files::ContractFiles;
 use crate::world_files::facts_check::{FactsCheck, check_facts};
@@ -107,7 +106,9 @@ fn pack(args: PackArgs, ctx: &CliContext) -> anyhow::Result<Outcome> {
     let settings = ctx.settings()?;
     let engine_run_root = engine_run_root(&args.world, settings)?;
     let pack_root = args.pack_root.unwrap_or_else(|| engine_run_root.clone());
-    let pack_store = object_store::open_existing(&pack_root)
+    let pack_store = settings
+        .object_stores()
+        .open_existing(&pack_root)
         .map_err(|error| Failure::of(pack_root_code(&error), error))?;
     let contract = contract_files(settings)?;
     let scenario_id = scenario_id(&args.world, settings).unwrap_or_default();
@@ -120,7 +121,7 @@ fn pack(args: PackArgs, ctx: &CliContext) -> anyhow::Result<Outcome> {
         },
         digests: &contract.digests,
     };
-    let world = open(&engine_run_root)?;
+    let world = open(settings, &engine_run_root)?;
     let now = SystemClock::new().now();
     let packed = pack_world(world.as_ref(), pack_store.as_ref(), &request, now)
         .map_err(|error| Failure::of(error.code(), error))
@@ -197,7 +198,7 @@ fn check_engine_root(
         seal_rule,
         require_gate_pass: settings.policy.require_gate_pass,
     };
-    let world = open(&engine_run_root)?;
+    let world = open(settings, &engine_run_root)?;
     let report = check_world(world.as_ref(), contract, &check);
     Ok(report.map_err(|error| Failure::of(error.code(), error))?)
 }
@@ -218,17 +219,26 @@ fn check_run_facts(
             false => Severity::Error,
         },
     };
-    let facts = read_facts(reference, &ctx.root()?);
-    let report = check_facts(facts.as_deref(), contract, &check);
+    let facts = read_facts(reference, ctx)?;
+    let stores = ctx.settings()?.object_stores();
+    let report = check_facts(facts.as_deref(), contract, &check, &stores);
     Ok(report.map_err(|error| Failure::of(error.code(), error))?)
 }
 
-/// A file as given, else the object under that key; what cannot be read is reported by the check.
-fn read_facts(reference: &str, runs_root: &Path) -> Option<Vec<u8>> {
-    let below_root = runs_root.join(reference);
-    std::fs::read(reference)
-        .or_else(|_| std::fs::read(below_root))
-        .ok()
+/// A file as given, an object of the runs by its full name, or the object under that key; what is not
+/// there is reported by the check.
+fn read_facts(reference: &str, ctx: &CliContext) -> anyhow::Result<Option<Vec<u8>>> {
+    if let Ok(bytes) = std::fs::read(reference) {
+        return Ok(Some(bytes));
+    }
+    let store = ctx.runs_store()?;
+    let root = store.absolute("");
+    let key = reference.strip_prefix(root.as_str()).unwrap_or(reference);
+    match store.get(key) {
+        Ok(bytes) => Ok(bytes),
+        Err(StoreError::InvalidKey { .. }) => Ok(None),
+        Err(error) => Err(Failure::of(error.code(), error).into()),
+    }
 }
 
 fn print_report(report: &CheckReport, ctx: &CliContext) -> anyhow::Result<()> {
@@ -280,14 +290,15 @@ pub(super) fn contract_files(settings: &Settings) -> Result<ContractFiles, Failu
     ContractFiles::load(settings).map_err(|error| Failure::of(error.code().to_owned(), error))
 }
 
-pub(super) fn open(root: &str) -> Result<Arc<dyn ObjectStore>, Failure> {
-    object_store::open(root).map_err(|error| Failure::of(error.code(), error))
+pub(super) fn open(settings: &Settings, root: &str) -> Result<Arc<dyn ObjectStore>, Failure> {
+    let opened = settings.object_stores().open(root);
+    opened.map_err(|error| Failure::of(error.code(), error))
 }
 
-fn pack_root_code(error: &object_store::OpenStoreError) -> &'static str {
+fn pack_root_code(error: &OpenStoreError) -> &'static str {
     match error {
-        object_store::OpenStoreError::NotFound { .. } => "PACK_ROOT_NOT_FOUND",
-        object_store::OpenStoreError::Unsupported { .. } => error.code(),
+        OpenStoreError::NotFound { .. } => "PACK_ROOT_NOT_FOUND",
+        OpenStoreError::Unsupported { .. } | OpenStoreError::Store(_) => error.code(),
     }
 }
 

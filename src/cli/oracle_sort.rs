@@ -106,7 +106,7 @@ struct Tuning {
 pub fn run(args: SortArgs, ctx: &CliContext) -> anyhow::Result<Outcome> {
     let settings = ctx.settings()?;
     let root = oracle::engine_run_root(&args.world, settings)?;
-    let receipt = read_run_receipt(oracle::open(&root)?.as_ref())
+    let receipt = read_run_receipt(oracle::open(settings, &root)?.as_ref())
         .map_err(|error| Failure::of(error.code(), error))?;
     let scenario_id = scenario_id(&args, settings, &root)?;
     let catalogue = oracle::contract_files(settings)?.catalogue;
@@ -140,7 +140,7 @@ fn scenario_id(args: &SortArgs, settings: &Settings, root: &str) -> anyhow::Resu
     }
     let missing =
         |sentence: String| Failure::new("SCENARIO_ID_MISSING", sentence).hint("pass --scenario-id");
-    match discover_scenario(oracle::open(root)?.as_ref())
+    match discover_scenario(oracle::open(settings, root)?.as_ref())
         .map_err(|error| Failure::of(error.code(), error))?
     {
         ScenarioDiscovery::One(scenario_id) => Ok(scenario_id),

@@ -6,7 +6,6 @@ use super::run_arg::RunArg;
 use super::verify_output::{differences_table, outcome_of};
 use super::{CliContext, Outcome};
 use crate::event_bus::embedded_log::JournalReader;
-use crate::object_store::LocalFiles;
 use crate::settings::Settings;
 use crate::state_store::embedded::export_sqlite::export_sqlite;
 use crate::state_store::embedded::receipts::ReceiptLookup;
@@ -125,8 +124,9 @@ fn lookup(args: &LookupArgs, ctx: &CliContext) -> anyhow::Result<Outcome> {
 
 fn verify(run: &RunArg, ctx: &CliContext) -> anyhow::Result<Outcome> {
     let paths = run.paths(ctx)?;
-    let store = LocalFiles::new(paths.runs_root());
-    let report = verify_receipts(&paths, layout(ctx.settings()?), &store).map_err(store_failure)?;
+    let store = ctx.runs_store()?;
+    let report =
+        verify_receipts(&paths, layout(ctx.settings()?), store.as_ref()).map_err(store_failure)?;
     print_result(ctx.format, &report, || table_of(&report))?;
     Ok(outcome_of(report.verified))
 }

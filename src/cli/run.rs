@@ -7,11 +7,10 @@ use super::run_prune::{PrunePart, prune};
 use super::{CliContext, Outcome};
 use crate::active_run::{ActiveRun, ActiveRunError, RunIdOrigin, parse};
 use crate::clock::SystemClock;
-use crate::object_store::local_files::LocalFiles;
+use crate::object_store::OpenStoreError;
 use crate::session_ledger::SessionLedger;
 use serde::Serialize;
 use serde_json::{Value, json};
-use std::path::Path;
 use std::sync::Arc;
 use wellspring_domain::ports::Clock;
 use wellspring_domain::run_paths::{PlatformRunId, RunPaths};
@@ -91,9 +90,8 @@ fn new(ctx: &CliContext, id: Option<&str>) -> anyhow::Result<Outcome> {
     settings
         .require_embedded()
         .map_err(super::context::settings_failure)?;
-    let root = settings.runs_root();
     // A new run is asked for, so neither the file nor the environment decides.
-    let active = ActiveRun::new(root, None);
+    let active = ActiveRun::new(settings.local_root(), None);
     let id = match id {
         Some(text) => {
             let id = parse("--id", text).map_err(run_failure)?;
@@ -104,8 +102,8 @@ fn new(ctx: &CliContext, id: Option<&str>) -> anyhow::Result<Outcome> {
             .create(SystemClock::new().now())
             .map_err(run_failure)?,
     };
-    let paths = RunPaths::new(root, &id);
-    ledger(root, &paths).append("platform", "run_created", json!({"root": paths.run_root()}))?;
+    let paths = settings.run_paths(&id);
+    ledger(ctx, &paths)?.append("platform", "run_created", json!({"root": paths.run_root()}))?;
     if settings
         .variable("PLATFORM_RUN_ID")
         .is_some_and(|other| other != id.as_str())
@@ -133,15 +131,14 @@ struct RunView {
 }
 
 fn show(ctx: &CliContext, run: &WhichRun, events: usize) -> anyhow::Result<Outcome> {
-    let root = ctx.settings()?.runs_root();
     let (id, origin) = which(ctx, run)?;
-    let paths = RunPaths::new(root, &id);
+    let paths = ctx.settings()?.run_paths(&id);
     let view = RunView {
         platform_run_id: id.to_string(),
         origin,
         run_root: paths.run_root(),
-        exists: Path::new(&paths.run_root()).is_dir(),
-        events: ledger(root, &paths).newest(events)?,
+        exists: exists(ctx, &paths)?,
+        events: ledger(ctx, &paths)?.newest(events)?,
     };
     print_result(ctx.format, &view, || table_of(&view))?;
     Ok(Outcome::Ok)
@@ -195,13 +192,22 @@ fn control(ctx: &CliContext, run: &WhichRun, verb: &str) -> anyhow::Result<Outco
 
 fn prune_run(ctx: &CliContext, id: &str, part: PrunePart) -> anyhow::Result<Outcome> {
     let id = parse("the argument", id).map_err(run_failure)?;
-    let root = ctx.settings()?.runs_root();
-    let paths = RunPaths::new(root, &id);
-    if !Path::new(&paths.run_root()).is_dir() {
+    let paths = ctx.settings()?.run_paths(&id);
+    if !exists(ctx, &paths)? {
         let sentence = format!("{} does not exist", paths.run_root());
         return Err(Failure::new("PLATFORM_RUN_NOT_FOUND", sentence).into());
     }
-    prune(ctx, &paths, part, &ledger(root, &paths))
+    prune(ctx, &paths, part, &ledger(ctx, &paths)?)
+}
+
+/// Whether anything of a run is there: its folder, or an object below its prefix.
+fn exists(ctx: &CliContext, paths: &RunPaths) -> anyhow::Result<bool> {
+    let stores = ctx.settings()?.object_stores();
+    match stores.open_existing(&paths.run_root()) {
+        Ok(_) => Ok(true),
+        Err(OpenStoreError::NotFound { .. }) => Ok(false),
+        Err(error) => Err(Failure::of(error.code(), error).into()),
+    }
 }
 
 /// The run that is meant, and who says so.
@@ -213,7 +219,7 @@ fn which(ctx: &CliContext, run: &WhichRun) -> anyhow::Result<(PlatformRunId, &'s
         ));
     }
     let settings = ctx.settings()?;
-    let active = ActiveRun::new(settings.runs_root(), settings.variable("PLATFORM_RUN_ID"));
+    let active = settings.active_run();
     let found = active.find().map_err(run_failure)?;
     match found.ok_or(ActiveRunError::Missing).map_err(run_failure)? {
         (id, RunIdOrigin::Environment) => Ok((id, "PLATFORM_RUN_ID")),
@@ -221,9 +227,13 @@ fn which(ctx: &CliContext, run: &WhichRun) -> anyhow::Result<(PlatformRunId, &'s
     }
 }
 
-fn ledger(root: &str, paths: &RunPaths) -> SessionLedger {
-    let store = Arc::new(LocalFiles::new(root));
-    SessionLedger::new(store, paths, Arc::new(SystemClock::new()))
+fn ledger(ctx: &CliContext, paths: &RunPaths) -> anyhow::Result<SessionLedger> {
+    let store = ctx.runs_store()?;
+    Ok(SessionLedger::new(
+        store,
+        paths,
+        Arc::new(SystemClock::new()),
+    ))
 }
 
 /// Run errors as the command line shows them.

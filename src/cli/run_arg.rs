@@ -2,7 +2,7 @@
 
 use super::CliContext;
 use super::run::run_failure;
-use crate::active_run::{ActiveRun, parse};
+use crate::active_run::parse;
 use wellspring_domain::run_paths::RunPaths;
 
 /// The `--run` option of commands that read a run.
@@ -17,11 +17,10 @@ impl RunArg {
     /// The paths of the run that is meant.
     pub fn paths(&self, ctx: &CliContext) -> anyhow::Result<RunPaths> {
         let settings = ctx.settings()?;
-        let root = settings.runs_root();
         let id = match &self.platform_run_id {
             Some(text) => parse("--run", text),
-            None => ActiveRun::new(root, settings.variable("PLATFORM_RUN_ID")).require(),
+            None => settings.active_run().require(),
         };
-        Ok(RunPaths::new(root, &id.map_err(run_failure)?))
+        Ok(settings.run_paths(&id.map_err(run_failure)?))
     }
 }

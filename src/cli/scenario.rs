@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
 use wellspring_domain::ports::{Clock, ObjectStore};
-use wellspring_domain::run_paths::{PlatformRunId, RunPaths};
+use wellspring_domain::run_paths::PlatformRunId;
 use wellspring_domain::scenario::control::{
     ReemitResponse, ReemitVerdict, RunResponse, RunVerdict,
 };
@@ -18,9 +18,7 @@ use wellspring_domain::scenario::request::RunRequest;
 use super::output::{self, TableView};
 use super::scenario_request::{RequestArgs, request_from};
 use super::{CliContext, Failure, Outcome, progress};
-use crate::active_run::ActiveRun;
 use crate::clock::SystemClock;
-use crate::object_store::LocalFiles;
 use crate::scenario_runner::{
     LedgerKeys, RunError, ScenarioRunner, SetupFiles, list_quarantined, read_quarantine,
 };
@@ -148,7 +146,7 @@ pub fn run(args: ScenarioArgs, ctx: &CliContext) -> anyhow::Result<Outcome> {
 
 fn submit(args: RunArgs, ctx: &CliContext) -> anyhow::Result<Outcome> {
     let settings = ctx.settings()?;
-    let active = ActiveRun::new(settings.runs_root(), settings.variable("PLATFORM_RUN_ID"));
+    let active = settings.active_run();
     let (run_id, _origin) = active
         .find_or_create(SystemClock::new().now())
         .map_err(|error| Failure::of(error.code(), error))?;
@@ -309,19 +307,18 @@ fn reemit_table(response: &ReemitResponse) -> TableView {
 
 fn active_run(ctx: &CliContext) -> anyhow::Result<PlatformRunId> {
     let settings = ctx.settings()?;
-    let active = ActiveRun::new(settings.runs_root(), settings.variable("PLATFORM_RUN_ID"));
+    let active = settings.active_run();
     Ok(active
         .require()
         .map_err(|error| Failure::of(error.code(), error))?)
 }
 
 fn quarantine(args: QuarantineArgs, ctx: &CliContext) -> anyhow::Result<Outcome> {
-    let runs_root = ctx.settings()?.runs_root().to_owned();
-    let prefix = RunPaths::new(&runs_root, &active_run(ctx)?).store_prefix();
-    let store = LocalFiles::new(runs_root);
+    let prefix = ctx.settings()?.run_paths(&active_run(ctx)?).store_prefix();
+    let store = ctx.runs_store()?;
     match args.command {
-        QuarantineCommand::List => list(&store, &prefix, ctx),
-        QuarantineCommand::Show { run_id } => show(&store, &prefix, &run_id, ctx),
+        QuarantineCommand::List => list(store.as_ref(), &prefix, ctx),
+        QuarantineCommand::Show { run_id } => show(store.as_ref(), &prefix, &run_id, ctx),
     }
 }
 

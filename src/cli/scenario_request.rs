@@ -8,7 +8,7 @@ use wellspring_domain::scenario::request::{RequestWindow, RunRequest, ScenarioBi
 use wellspring_domain::world::world_key::RunReceipt;
 
 use super::Failure;
-use crate::object_store::open_existing;
+use crate::object_store::ObjectStores;
 use crate::settings::Settings;
 use crate::world_files::pack_files::{read_pack_manifest, read_run_receipt};
 use crate::world_files::world_root::{ScenarioDiscovery, discover_scenario, resolve_engine_root};
@@ -87,6 +87,7 @@ pub fn request_from(
     let root = engine_root(args, settings);
     let world = WorldView {
         root: root.as_deref(),
+        stores: settings.object_stores(),
     };
     let scenario = scenario(args, settings, &world)?;
     let key = args
@@ -192,6 +193,7 @@ fn scenario(
 /// The world, opened when it is asked.
 struct WorldView<'a> {
     root: Option<&'a str>,
+    stores: ObjectStores,
 }
 
 impl WorldView<'_> {
@@ -200,7 +202,9 @@ impl WorldView<'_> {
             Failure::new("ENGINE_ROOT_MISSING", "no engine run root was given")
                 .hint("pass --engine-run-root, or set ORACLE_ENGINE_RUN_ROOT")
         })?;
-        open_existing(root).map_err(|error| Failure::of("ENGINE_ROOT_MISSING", error))
+        self.stores
+            .open_existing(root)
+            .map_err(|error| Failure::of("ENGINE_ROOT_MISSING", error))
     }
 
     fn receipt(&self) -> Result<RunReceipt, Failure> {

@@ -3,12 +3,10 @@
 use super::gate::active_run;
 use super::output::{Align, TableView, print_result};
 use super::{CliContext, Failure, Outcome, progress};
-use crate::active_run::ActiveRun;
 use crate::clock::SystemClock;
 use crate::control_bus::FileControlBus;
 use crate::daemon::live_tree;
 use crate::http_client::{HttpGate, HttpGateSettings};
-use crate::object_store::LocalFiles;
 use crate::process;
 use crate::settings::Settings;
 use crate::telemetry::run_logs::RunLogPaths;
@@ -135,7 +133,8 @@ pub(super) fn streamer(settings: &Settings) -> anyhow::Result<Arc<WorldStreamer>
     settings
         .require_embedded()
         .map_err(super::context::settings_failure)?;
-    let store = Arc::new(LocalFiles::new(settings.runs_root()));
+    let store = settings.object_stores().open(settings.runs_root());
+    let store = store.map_err(|error| Failure::of(error.code(), error))?;
     let clock = Arc::new(SystemClock::new());
     let streamer = WorldStreamer::new(Arc::new(settings.clone()), store, clock)
         .map_err(|error| Failure::of(error.code().to_owned(), error))?;
@@ -176,7 +175,7 @@ fn require_run(settings: &Settings, ctx: &CliContext) -> anyhow::Result<Platform
 }
 
 fn attach_logs(settings: &Settings, run: &PlatformRunId, ctx: &CliContext) -> anyhow::Result<()> {
-    let paths = wellspring_domain::run_paths::RunPaths::new(settings.runs_root(), run);
+    let paths = settings.local_paths(run);
     ctx.run_logs
         .attach(&RunLogPaths::of(&paths, |name| settings.variable(name)))?;
     Ok(())
@@ -256,7 +255,7 @@ fn ready(args: &ReadyArgs, ctx: &CliContext) -> anyhow::Result<Outcome> {
 fn direct(args: &DirectArgs, ctx: &CliContext) -> anyhow::Result<Outcome> {
     let settings = ctx.settings()?;
     let runtime = process::runtime()?;
-    let active = ActiveRun::new(settings.runs_root(), settings.variable("PLATFORM_RUN_ID"));
+    let active = settings.active_run();
     let (run, _) = active
         .find_or_create(wellspring_domain::ports::Clock::now(&SystemClock::new()))
         .map_err(|error| Failure::of(error.code(), error))?;

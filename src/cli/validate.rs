@@ -6,7 +6,6 @@
 use super::output::{Align, TableView, print_result};
 use super::stream::{http_gate, stream_target, streamer};
 use super::{CliContext, Failure, Outcome};
-use crate::active_run::ActiveRun;
 use crate::clock::SystemClock;
 use crate::process;
 use crate::settings::Settings;
@@ -128,7 +127,7 @@ struct Validation<'a> {
 
 impl<'a> Validation<'a> {
     fn new(args: &'a ValidateArgs, settings: &'a Settings) -> anyhow::Result<Self> {
-        let active = ActiveRun::new(settings.runs_root(), settings.variable("PLATFORM_RUN_ID"));
+        let active = settings.active_run();
         let found = active.find_or_create(SystemClock::new().now());
         let (run, _) = found.map_err(|error| Failure::of(error.code(), error))?;
         let wired = settings.wiring.oracle_engine_run_root.clone();

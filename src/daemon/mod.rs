@@ -19,7 +19,7 @@ use tokio::sync::watch;
 use wellspring_actors::runtime::{BoxFuture, TreeHandle};
 use wellspring_actors::telemetry::spawn_exporter;
 use wellspring_domain::ports::Clock;
-use wellspring_domain::run_paths::{PlatformRunId, RunPaths};
+use wellspring_domain::run_paths::PlatformRunId;
 
 /// How often the live tree is copied into metrics.
 const METRICS_EVERY: Duration = Duration::from_secs(1);
@@ -65,7 +65,7 @@ pub fn run(settings: &Settings, plan: DaemonPlan) -> anyhow::Result<bool> {
         "bounds of this process"
     );
     if let Some(run) = &plan.own_run {
-        let paths = RunPaths::new(settings.runs_root(), run);
+        let paths = settings.local_paths(run);
         plan.run_logs
             .attach(&RunLogPaths::of(&paths, |name| settings.variable(name)))?;
     }

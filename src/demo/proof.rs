@@ -3,7 +3,6 @@
 use super::world_digest::{EnvelopeDigest, of_partition, of_view};
 use crate::event_bus::embedded_log::bus_partitions;
 use crate::gate::policy_files::load_policy;
-use crate::object_store;
 use crate::settings::Settings;
 use crate::state_store::embedded::verify::{Difference, verify_bus, verify_receipts};
 use serde::Serialize;
@@ -77,7 +76,7 @@ pub fn prove(
     source: &dyn WorldSource,
     outputs: &[Arc<FrameContext>],
 ) -> anyhow::Result<Proof> {
-    let store = object_store::open(settings.runs_root())?;
+    let store = settings.object_stores().open(settings.runs_root())?;
     let (digests, bus, receipts) = std::thread::scope(|scope| {
         let digests = scope.spawn(|| compare_world(settings, paths, source, outputs));
         let bus = verify_bus(paths);

@@ -8,7 +8,6 @@ use crate::clock::SystemClock;
 use crate::control_bus::FileControlBus;
 use crate::daemon::live_tree;
 use crate::gate::assembly::{GateOptions, start};
-use crate::object_store;
 use crate::process;
 use crate::scenario_runner::{ScenarioRunner, SetupFiles};
 use crate::settings::Settings;
@@ -188,7 +187,10 @@ impl Demo<'_> {
 
     fn pack(&self) -> anyhow::Result<()> {
         let contracts = ContractFiles::load(self.settings)?;
-        let world = object_store::open(&text(&world_root(self.options)))?;
+        let world = self
+            .settings
+            .object_stores()
+            .open(&text(&world_root(self.options)))?;
         let request = PackRequest {
             scenario_id: SCENARIO,
             engine_release: "local",
@@ -201,7 +203,10 @@ impl Demo<'_> {
     }
 
     fn streamer(&self) -> anyhow::Result<Arc<WorldStreamer>> {
-        let store = object_store::open(self.settings.runs_root())?;
+        let store = self
+            .settings
+            .object_stores()
+            .open(self.settings.runs_root())?;
         let streamer = WorldStreamer::new(
             Arc::new(self.settings.clone()),
             store,
@@ -211,7 +216,7 @@ impl Demo<'_> {
     }
 
     fn platform_run(&self) -> anyhow::Result<PlatformRunId> {
-        let (run, _) = ActiveRun::new(self.settings.runs_root(), None)
+        let (run, _) = ActiveRun::new(self.settings.local_root(), None)
             .find_or_create(SystemClock::new().now())
             .map_err(|error| Failure::of(error.code(), error))?;
         Ok(run)
@@ -231,7 +236,7 @@ impl Demo<'_> {
         (self.say)("sorting the outputs by event time");
         let contracts = ContractFiles::load(self.settings)?;
         let root = text(&world_root(self.options));
-        let world = object_store::open(&root)?;
+        let world = self.settings.object_stores().open(&root)?;
         let receipt =
             read_run_receipt(&*world).map_err(|error| Failure::of(error.code(), error))?;
         let selected = self
@@ -251,7 +256,10 @@ impl Demo<'_> {
     /// Runs the scenario to READY. Submitting it again finds it READY.
     fn scenario(&self, run: &PlatformRunId) -> anyhow::Result<String> {
         (self.say)("proving the world: gates, digests, READY");
-        let world = object_store::open(&text(&world_root(self.options)))?;
+        let world = self
+            .settings
+            .object_stores()
+            .open(&text(&world_root(self.options)))?;
         let receipt =
             read_run_receipt(&*world).map_err(|error| Failure::of(error.code(), error))?;
         let runner = ScenarioRunner::from_settings(self.settings, run, &SetupFiles::default())

@@ -10,7 +10,7 @@ use crate::event_bus::embedded_log::{EmbeddedGateStore, LogOptions, PartitionCou
 use crate::http::gate_router;
 use crate::http::server::{ServerLimits, serve};
 use crate::http::state::{HttpLimits, HttpParts, RunControl};
-use crate::object_store;
+use crate::object_store::OpenStoreError;
 use crate::settings::Settings;
 use crate::settings::limits::GateSettings;
 use crate::settings::problem::SettingsError;
@@ -51,7 +51,7 @@ pub enum GateStartError {
     Store(#[from] StoreError),
     /// The runs root.
     #[error(transparent)]
-    Objects(#[from] object_store::OpenStoreError),
+    Objects(#[from] OpenStoreError),
     /// An actor.
     #[error(transparent)]
     Actor(#[from] StageFailure),
@@ -109,7 +109,7 @@ pub async fn start(
     settings.require_embedded()?;
     let policy = load_policy(settings)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-    let objects: Arc<dyn ObjectStore> = object_store::open(settings.runs_root())?;
+    let objects: Arc<dyn ObjectStore> = settings.gate_object_stores().open(settings.runs_root())?;
     let provenance = settings.provenance(
         "ingestion_gate",
         Some(policy.policy_rev.content_digest.clone()),
@@ -131,13 +131,13 @@ pub async fn start(
         settings,
         policy,
         &provenance,
-        objects,
+        objects.clone(),
         health_reader,
         reporting(settings, bus_failures),
         &clock,
     );
     let projections =
-        super::projections::standard(settings.runs_root(), receipts_layout(settings))?;
+        super::projections::standard(objects, settings.runs_root(), receipts_layout(settings));
     let gate = start_gate(
         |started| {
             gate_args(
@@ -234,7 +234,7 @@ fn embedded_store(settings: &Settings, policy: &AdmissionPolicy) -> EmbeddedGate
         },
         ..LogOptions::default()
     };
-    EmbeddedGateStore::in_folder(settings.runs_root(), options)
+    EmbeddedGateStore::in_folder(settings.local_root(), options)
 }
 
 fn gate_args(

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use wellspring_domain::admission::bus_failures::BusFailures;
 use wellspring_domain::admission::health::{Health, HealthReason};
 use wellspring_domain::ports::{Clock, GateStore, ObjectStore};
-use wellspring_domain::run_paths::{PlatformRunId, RunPaths, platform_prefix};
+use wellspring_domain::run_paths::{PlatformRunId, platform_prefix};
 
 /// What is probed.
 #[derive(Clone)]
@@ -104,7 +104,7 @@ impl BusHealth {
 }
 
 fn described_bus(settings: &Settings, own_run: Option<&PlatformRunId>) -> DescribedBus {
-    let runs_root = settings.runs_root();
+    let local_root = settings.local_root();
     match (
         settings.wiring.health.bus_probe_mode,
         settings.wiring.event_bus.kind,
@@ -112,11 +112,11 @@ fn described_bus(settings: &Settings, own_run: Option<&PlatformRunId>) -> Descri
     ) {
         (BusProbeMode::None, _, _) => DescribedBus::NotAsked,
         (_, BusKind::File, Some(run)) => {
-            DescribedBus::Folder(RunPaths::new(runs_root, run).eb().into())
+            DescribedBus::Folder(settings.local_paths(run).eb().into())
         }
         // A gate without a run of its own has one bus per run, all below this folder.
         (_, BusKind::File, None) => {
-            DescribedBus::Folder(PathBuf::from(runs_root).join(platform_prefix(runs_root)))
+            DescribedBus::Folder(PathBuf::from(local_root).join(platform_prefix(local_root)))
         }
         (_, BusKind::Kinesis | BusKind::Kafka, _) => DescribedBus::Unknown,
     }

@@ -1,19 +1,19 @@
 //! The projections every gate keeps up to date: quarantine records always, receipt objects by policy.
 
-use crate::object_store::{self, OpenStoreError};
 use crate::state_store::embedded::projections::{
     JournalProjection, QuarantineRecords, ReceiptObjects,
 };
 use std::sync::Arc;
 use wellspring_actors::ingestion_gate::projector::NamedProjections;
 use wellspring_domain::admission::receipt::ReceiptsLayout;
+use wellspring_domain::ports::ObjectStore;
 
-/// Projections by name, for the runs below `runs_root`.
+/// Projections by name, for the runs below `runs_root`, where `store` is rooted.
 pub fn standard(
+    store: Arc<dyn ObjectStore>,
     runs_root: &str,
     layout: ReceiptsLayout,
-) -> Result<NamedProjections, OpenStoreError> {
-    let store = object_store::open(runs_root)?;
+) -> NamedProjections {
     let records = JournalProjection::new(store.clone(), runs_root, QuarantineRecords { layout });
     let mut projections: NamedProjections =
         vec![("quarantine records".to_owned(), Arc::new(records))];
@@ -21,5 +21,5 @@ pub fn standard(
         let objects = JournalProjection::new(store, runs_root, ReceiptObjects);
         projections.push(("receipt objects".to_owned(), Arc::new(objects)));
     }
-    Ok(projections)
+    projections
 }

@@ -11,7 +11,7 @@ use wellspring_domain::scenario::settings::{ScenarioPolicy, ScenarioWiring};
 
 use crate::clock::SystemClock;
 use crate::control_bus::FileControlBus;
-use crate::object_store::{LocalFiles, OpenStoreError, open_existing};
+use crate::object_store::{ObjectStores, OpenStoreError};
 use crate::state_store::embedded::authority::AuthorityStore;
 use crate::world_files::contract_files::ContractFiles;
 
@@ -71,6 +71,9 @@ pub enum AuthorityError {
     /// The database cannot be opened.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The store of the runs cannot be opened.
+    #[error(transparent)]
+    Objects(#[from] OpenStoreError),
 }
 
 impl AuthorityError {
@@ -80,14 +83,19 @@ impl AuthorityError {
             AuthorityError::Unsupported { .. } => "AUTHORITY_STORE_UNSUPPORTED",
             AuthorityError::ManagedMode { .. } => "SR_SETTLEMENT_LOCK_FAIL_CLOSED",
             AuthorityError::Store(error) => error.code(),
+            AuthorityError::Objects(error) => error.code(),
         }
     }
 }
 
 /// What the embedded substrate is told by its caller.
 pub struct EmbeddedSetup {
-    /// The folder that holds all runs.
+    /// The folder or bucket that holds all runs.
     pub runs_root: String,
+    /// The folder of what never leaves this machine; the runs root when that is a folder.
+    pub local_root: String,
+    /// Opens the runs root and worlds.
+    pub stores: ObjectStores,
     /// The platform run.
     pub platform_run_id: PlatformRunId,
     /// Decides outcomes.
@@ -109,20 +117,21 @@ impl ScenarioRunnerConfig {
         }
         let run_paths = RunPaths::new(&setup.runs_root, &setup.platform_run_id);
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-        let database = authority_path(setup.wiring.authority_store_dsn.as_deref(), &run_paths)?;
+        let local_paths = RunPaths::new(&setup.local_root, &setup.platform_run_id);
+        let database = authority_path(setup.wiring.authority_store_dsn.as_deref(), &local_paths)?;
         let authority = Arc::new(AuthorityStore::open(database, clock.clone())?);
         let control_bus_root = setup
             .wiring
             .control_bus_root
             .clone()
-            .unwrap_or_else(|| run_paths.control_bus());
+            .unwrap_or_else(|| local_paths.control_bus());
         let ports = ScenarioPorts {
-            store: Arc::new(LocalFiles::new(&setup.runs_root)),
+            store: setup.stores.open(&setup.runs_root)?,
             control_bus: Arc::new(FileControlBus::new(control_bus_root)),
             leases: authority.clone(),
             equivalence: authority,
             clock,
-            worlds: Arc::new(open_local_world),
+            worlds: world_opener(setup.stores),
         };
         Ok(ScenarioRunnerConfig {
             policy: setup.policy,
@@ -153,17 +162,13 @@ fn authority_path(dsn: Option<&str>, run_paths: &RunPaths) -> Result<String, Aut
     }
 }
 
-/// Opens a folder as an engine run root.
-pub fn open_local_world(root: &str) -> Result<Option<Arc<dyn ObjectStore>>, StoreError> {
-    match open_existing(root) {
+/// Opens folders and buckets as engine run roots.
+pub fn world_opener(stores: ObjectStores) -> WorldOpener {
+    Arc::new(move |root| match stores.open_existing(root) {
         Ok(store) => Ok(Some(store)),
         Err(OpenStoreError::NotFound { .. }) => Ok(None),
-        Err(error @ OpenStoreError::Unsupported { .. }) => Err(StoreError::Unavailable {
-            operation: "open",
-            key: root.to_owned(),
-            cause: error.to_string(),
-        }),
-    }
+        Err(error) => Err(error.into_store_error(root)),
+    })
 }
 
 #[cfg(test)]

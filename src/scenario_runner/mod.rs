@@ -20,8 +20,7 @@ mod runner;
 mod setup;
 
 pub use config::{
-    AuthorityError, EmbeddedSetup, ScenarioPorts, ScenarioRunnerConfig, WorldOpener,
-    open_local_world,
+    AuthorityError, EmbeddedSetup, ScenarioPorts, ScenarioRunnerConfig, WorldOpener, world_opener,
 };
 pub use error::RunError;
 pub use ledger::{LedgerKeys, list_quarantined, read_quarantine, read_status};

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use serde_json::Value;
-use wellspring_domain::run_paths::{PlatformRunId, RunPaths};
+use wellspring_domain::run_paths::PlatformRunId;
 use wellspring_domain::scenario::document::{Document, DocumentError};
 use wellspring_domain::scenario::settings::{ScenarioPolicy, ScenarioWiring};
 
@@ -92,7 +92,7 @@ impl ScenarioRunner {
         settings.require_embedded()?;
         let policy = load_policy(settings, files)?;
         let mut wiring = load_wiring(settings, files)?;
-        let paths = RunPaths::new(settings.runs_root(), run_id);
+        let paths = settings.local_paths(run_id);
         let control_bus_root = match &files.wiring {
             Some(_) => run_scoped(wiring.control_bus_root.as_deref(), "control_bus", &paths),
             None => settings.control_bus_root(&paths),
@@ -104,6 +104,8 @@ impl ScenarioRunner {
         Ok(ScenarioRunner::new(ScenarioRunnerConfig::embedded(
             EmbeddedSetup {
                 runs_root: settings.runs_root().to_owned(),
+                local_root: settings.local_root().to_owned(),
+                stores: settings.object_stores(),
                 platform_run_id: run_id.clone(),
                 contract_files: Arc::new(load_contract_files(settings, &wiring)?),
                 policy,

@@ -46,6 +46,7 @@ pub struct EffectiveValue {
 pub struct Layers {
     environment: BTreeMap<String, String>,
     flags: BTreeMap<String, String>,
+    folder: Option<String>,
 }
 
 impl Layers {
@@ -57,7 +58,7 @@ impl Layers {
             .collect();
         Layers {
             environment,
-            flags: BTreeMap::new(),
+            ..Layers::default()
         }
     }
 
@@ -71,13 +72,24 @@ impl Layers {
             .collect();
         Layers {
             environment,
-            flags: BTreeMap::new(),
+            ..Layers::default()
         }
     }
 
     /// Adds a flag for a key path; the last one counts.
     pub fn set_flag(&mut self, key: impl Into<String>, value: impl Into<String>) {
         self.flags.insert(key.into(), value.into());
+    }
+
+    /// Puts what this machine keeps of runs into a folder (`--root`). It replaces the object store's root
+    /// when that is a folder, and never a bucket.
+    pub fn set_folder(&mut self, folder: impl Into<String>) {
+        self.folder = Some(folder.into());
+    }
+
+    /// The folder of `--root`.
+    pub fn folder(&self) -> Option<&str> {
+        self.folder.as_deref()
     }
 
     /// The flag for a key path.

@@ -7,6 +7,7 @@
 pub mod backends;
 pub mod layers;
 pub mod limits;
+pub mod object_storage;
 pub mod placeholders;
 pub mod policy;
 pub mod problem;
@@ -21,12 +22,15 @@ pub mod wiring;
 #[cfg(test)]
 mod settings_tests;
 
+use crate::active_run::ActiveRun;
+use crate::object_store::ObjectStores;
 use layers::{EffectiveValue, Layers};
 use problem::{Problem, SettingsError};
 use section::{Findings, Section};
 use serde_json::Value;
 use std::path::PathBuf;
 use wellspring_domain::provenance::{Provenance, ProvenanceRequest, resolve_provenance};
+use wellspring_domain::run_paths::{PlatformRunId, RunPaths};
 
 pub use policy::PolicySettings;
 pub use wiring::WiringSettings;
@@ -65,6 +69,8 @@ pub struct Settings {
     /// Every value in force, with its origin; secrets masked.
     pub effective: Vec<EffectiveValue>,
     layers: Layers,
+    stores: ObjectStores,
+    gate_stores: ObjectStores,
 }
 
 /// A profile's text and the file it came from.
@@ -159,6 +165,8 @@ impl Settings {
         }
         let collected = findings.finish();
         let settings = Settings {
+            stores: ObjectStores::with_s3(wiring.objects.s3.clone()),
+            gate_stores: ObjectStores::with_s3(wiring.objects.gate_s3.clone()),
             profile_id,
             policy,
             wiring,
@@ -187,7 +195,38 @@ impl Settings {
 
     /// The runs root: everything of every run lies below it (W32).
     pub fn runs_root(&self) -> &str {
-        self.wiring.object_store.root()
+        self.wiring.objects.store.root()
+    }
+
+    /// The folder of what never leaves this machine: the active run, logs, spill files. It is the runs
+    /// root when that is a folder.
+    pub fn local_root(&self) -> &str {
+        &self.wiring.local_root
+    }
+
+    /// Where a run keeps what never leaves this machine.
+    pub fn local_paths(&self, run: &PlatformRunId) -> RunPaths {
+        RunPaths::new(self.local_root(), run)
+    }
+
+    /// Where a run keeps its objects.
+    pub fn run_paths(&self, run: &PlatformRunId) -> RunPaths {
+        RunPaths::new(self.runs_root(), run)
+    }
+
+    /// Which run is active on this machine.
+    pub fn active_run(&self) -> ActiveRun<'_> {
+        ActiveRun::new(self.local_root(), self.variable("PLATFORM_RUN_ID"))
+    }
+
+    /// Opens folders and buckets, as the profile and the environment say.
+    pub fn object_stores(&self) -> ObjectStores {
+        self.stores.clone()
+    }
+
+    /// The same with the gate's own patience: a sender waits behind it.
+    pub fn gate_object_stores(&self) -> ObjectStores {
+        self.gate_stores.clone()
     }
 
     /// An environment variable as it was when the settings were read; blank counts as unset.
@@ -210,13 +249,10 @@ impl Settings {
 
     /// Refuses backends this program cannot open yet, each by its key.
     pub fn require_embedded(&self) -> Result<(), SettingsError> {
-        use backends::{AdmissionSettings, BusKind, CheckpointBackend, ObjectStoreSettings};
+        use backends::{AdmissionSettings, BusKind, CheckpointBackend};
         let wiring = &self.wiring;
         let managed = [
-            (
-                "wiring.object_store.root",
-                matches!(wiring.object_store, ObjectStoreSettings::S3 { .. }),
-            ),
+            ("wiring.object_store.root", wiring.objects.store.is_s3()),
             (
                 "wiring.event_bus_kind",
                 wiring.event_bus.kind != BusKind::File,

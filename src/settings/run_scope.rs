@@ -38,9 +38,10 @@ fn below<'a>(path: &'a str, folder: &str) -> Option<&'a str> {
 }
 
 impl Settings {
-    /// The event bus folder of a run.
+    /// The event bus folder of a run. Folders are below the local root, never below a bucket.
     pub fn event_bus_root(&self, paths: &RunPaths) -> String {
-        run_scoped(self.wiring.event_bus.root.as_deref(), "eb", paths)
+        let paths = self.local_paths(paths.run_id());
+        run_scoped(self.wiring.event_bus.root.as_deref(), "eb", &paths)
     }
 
     /// The file control bus folder of a run.
@@ -48,7 +49,7 @@ impl Settings {
         run_scoped(
             self.wiring.control_bus.root.as_deref(),
             "control_bus",
-            paths,
+            &self.local_paths(paths.run_id()),
         )
     }
 
@@ -57,7 +58,7 @@ impl Settings {
         run_scoped(
             self.wiring.wsp_checkpoint.root.as_deref(),
             "wsp/checkpoints",
-            paths,
+            &self.local_paths(paths.run_id()),
         )
     }
 
@@ -67,7 +68,8 @@ impl Settings {
             super::backends::AdmissionSettings::Embedded { path } => path.as_deref(),
             super::backends::AdmissionSettings::Postgres { .. } => None,
         };
-        run_scoped(path, "ig/index/ig_admission.db", paths)
+        let paths = self.local_paths(paths.run_id());
+        run_scoped(path, "ig/index/ig_admission.db", &paths)
     }
 }
 

@@ -10,6 +10,7 @@ use super::secret::{Secret, masked_url};
 use serde_json::{Map, Value, json};
 use std::cell::RefCell;
 use std::ops::RangeInclusive;
+use std::time::Duration;
 
 /// What reading collects: values in force and problems.
 pub struct Findings<'a> {
@@ -68,6 +69,16 @@ impl<'a> Findings<'a> {
             .problems
             .iter()
             .any(|problem| problem.key == key)
+    }
+
+    fn overrule(&self, key: &str, value: Value, origin: Origin) {
+        let mut inner = self.inner.borrow_mut();
+        inner.effective.retain(|known| known.key != key);
+        inner.effective.push(EffectiveValue {
+            key: key.to_owned(),
+            value,
+            origin,
+        });
     }
 
     fn in_force(&self, key: String, value: Value, origin: Origin) {
@@ -278,6 +289,34 @@ impl<'f, 'a> Section<'f, 'a> {
         });
         self.in_force(key, json!(switch), origin);
         switch
+    }
+
+    /// A switch, or `None` when nobody says anything.
+    pub fn optional_switch(&mut self, key: Key) -> Option<bool> {
+        if self.peek(key) {
+            return Some(self.switch(key, false));
+        }
+        let (_, origin) = self.raw(key);
+        self.in_force(key, Value::Null, origin);
+        None
+    }
+
+    /// Seconds, a positive number, as a duration.
+    pub fn seconds(&mut self, key: Key, default: f64) -> Duration {
+        let seconds = self.number(key, default);
+        match (0.001..=86_400.0).contains(&seconds) {
+            true => Duration::from_secs_f64(seconds),
+            false => {
+                self.invalid(key, "must be a number of seconds from 0.001 to 86400");
+                Duration::from_secs_f64(default)
+            }
+        }
+    }
+
+    /// Another value than the one read is in force, because a flag of its own says so.
+    pub fn overruled_by_flag(&self, name: &'static str, value: &str) {
+        self.findings
+            .overrule(&self.path_of(name), json!(value), Origin::Flag);
     }
 
     /// One of a few words; any other is a problem with `code`.

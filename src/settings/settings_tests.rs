@@ -1,6 +1,6 @@
 //! Settings as a whole: the shipped profiles, the order of layers, and every named code.
 
-use super::backends::{AdmissionSettings, BusKind, CheckpointBackend, ObjectStoreSettings};
+use super::backends::{AdmissionSettings, BusKind, CheckpointBackend};
 use super::layers::{Layers, Origin};
 use super::policy::VerifyGates;
 use super::*;
@@ -78,7 +78,7 @@ const PARITY_ENVIRONMENT: [(&str, &str); 14] = [
 #[test]
 fn the_local_profile_works_with_nothing_set() {
     let settings = Settings::load(&shipped_profile("local"), &Layers::default()).unwrap();
-    assert_eq!(settings.wiring.object_store.root(), "runs");
+    assert_eq!(settings.runs_root(), "runs");
     assert_eq!(settings.policy.stream_speedup, 600.0);
     assert_eq!(settings.policy.verify_gates, VerifyGates::Warn);
     assert_eq!(settings.wiring.oracle_engine_run_root, None);
@@ -122,13 +122,8 @@ fn the_parity_profile_resolves_and_then_says_that_its_backends_are_not_available
     layers = Layers::of(PARITY_ENVIRONMENT.into_iter().chain([url]));
     let settings = Settings::load(&shipped_profile("local_parity"), &layers).unwrap();
     let wiring = &settings.wiring;
-    assert!(matches!(
-        wiring.object_store,
-        ObjectStoreSettings::S3 {
-            path_style: true,
-            ..
-        }
-    ));
+    assert!(wiring.objects.store.is_s3());
+    assert_eq!(wiring.objects.s3.path_style, Some(true));
     assert!(matches!(
         wiring.admission,
         AdmissionSettings::Postgres { .. }
@@ -360,14 +355,9 @@ wiring:
         ("OBJECT_STORE_REGION", "eu-1"),
     ]);
     let settings = Settings::load(&source(text), &layers).unwrap();
-    let ObjectStoreSettings::S3 {
-        endpoint, region, ..
-    } = settings.wiring.object_store
-    else {
-        panic!("an s3 root is an s3 store");
-    };
-    assert_eq!(endpoint.as_deref(), Some("http://profile:1"));
-    assert_eq!(region.as_deref(), Some("eu-1"));
+    let s3 = &settings.wiring.objects.s3;
+    assert_eq!(s3.endpoint.as_deref(), Some("http://profile:1"));
+    assert_eq!(s3.region.as_deref(), Some("eu-1"));
 }
 
 #[test]

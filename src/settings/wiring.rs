@@ -2,10 +2,10 @@
 
 use super::backends::{
     AdmissionSettings, CheckpointSettings, ControlBusSettings, EventBusSettings,
-    ObjectStoreSettings,
 };
 use super::layers::Layers;
 use super::limits::{GateSettings, StreamSettings, SupervisionSettings};
+use super::object_storage::ObjectStorage;
 use super::section::{Section, key};
 use super::security::SecuritySettings;
 
@@ -67,8 +67,10 @@ pub struct HealthSettings {
 /// The `wiring` section.
 #[derive(Clone, Debug, PartialEq)]
 pub struct WiringSettings {
-    /// Where objects live.
-    pub object_store: ObjectStoreSettings,
+    /// Where objects live, and how S3 is reached.
+    pub objects: ObjectStorage,
+    /// Where this machine keeps what never goes into a bucket: the active run, logs, spill files.
+    pub local_root: String,
     /// Folder or bucket of sealed worlds.
     pub oracle_root: String,
     /// The one world to use, when pinned.
@@ -117,8 +119,10 @@ impl WiringSettings {
     pub(super) fn read(mut section: Section<'_, '_>, layers: &Layers, strict: bool) -> Self {
         let s = &mut section;
         super::reject_pull_keys(s, |name| REJECTED_KEYS.contains(&name));
+        let objects = ObjectStorage::read(s.section("object_store"), layers, strict);
         let wiring = WiringSettings {
-            object_store: ObjectStoreSettings::read(s.section("object_store"), strict),
+            local_root: objects.read_local_root(s, layers),
+            objects,
             oracle_root: s.text(
                 key("oracle_root").env("ORACLE_ROOT"),
                 "runs/local_full_run-5",

@@ -19,7 +19,7 @@ use super::contract_files::ContractFiles;
 use super::evidence_digest::matched_files;
 use super::pack_files::read_seal;
 use super::world_check::{CheckError, check_seal};
-use crate::object_store::open;
+use crate::object_store::{ObjectStores, OpenStoreError};
 
 /// What to check facts by.
 #[derive(Clone, Debug)]
@@ -34,11 +34,13 @@ pub struct FactsCheck<'a> {
     pub missing_digest: Severity,
 }
 
-/// Checks a facts view; `facts` is `None` when nothing lies under the reference.
+/// Checks a facts view; `facts` is `None` when nothing lies under the reference. `stores` opens the worlds
+/// the facts point at.
 pub fn check_facts(
     facts: Option<&[u8]>,
     contract: &ContractFiles,
     check: &FactsCheck<'_>,
+    stores: &ObjectStores,
 ) -> Result<CheckReport, CheckError> {
     let mut report = CheckReport::default();
     report.detail("run_facts_ref", json!(check.run_facts_ref));
@@ -54,7 +56,7 @@ pub fn check_facts(
             missing_digest.push(locator.output_id.clone());
         }
         let found = match &pack_root {
-            Some(root) => exists(root, &locator.path)?,
+            Some(root) => exists(stores, root, &locator.path)?,
             None => false,
         };
         if !found {
@@ -63,7 +65,7 @@ pub fn check_facts(
         pack_roots.extend(pack_root);
     }
     for root in &pack_roots {
-        check_seal(&seal_of(root)?, check.seal_rule, &mut report);
+        check_seal(&seal_of(stores, root)?, check.seal_rule, &mut report);
     }
     for output_id in &missing_digest {
         let detail = Some(output_id.clone());
@@ -123,27 +125,29 @@ fn pack_root(
     }
 }
 
-fn exists(pack_root: &str, path: &str) -> Result<bool, StoreError> {
+fn exists(stores: &ObjectStores, pack_root: &str, path: &str) -> Result<bool, StoreError> {
     let below = path
         .strip_prefix(pack_root)
         .unwrap_or_default()
         .trim_start_matches('/');
     if below.is_empty() {
-        return Ok(Path::new(path).exists());
+        return match stores.open_existing(path) {
+            Ok(_) => Ok(true),
+            // The path of a locator may also be a file of its own.
+            Err(OpenStoreError::NotFound { .. }) => Ok(Path::new(path).exists()),
+            Err(error) => Err(error.into_store_error(path)),
+        };
     }
-    Ok(!matched_files(store(pack_root)?.as_ref(), below)?.is_empty())
+    Ok(!matched_files(store(stores, pack_root)?.as_ref(), below)?.is_empty())
 }
 
-fn seal_of(pack_root: &str) -> Result<SealState, StoreError> {
-    read_seal(store(pack_root)?.as_ref())
+fn seal_of(stores: &ObjectStores, pack_root: &str) -> Result<SealState, StoreError> {
+    read_seal(store(stores, pack_root)?.as_ref())
 }
 
-fn store(pack_root: &str) -> Result<Arc<dyn ObjectStore>, StoreError> {
-    open(pack_root).map_err(|error| StoreError::Unavailable {
-        operation: "open",
-        key: pack_root.to_owned(),
-        cause: error.to_string(),
-    })
+fn store(stores: &ObjectStores, pack_root: &str) -> Result<Arc<dyn ObjectStore>, StoreError> {
+    let opened = stores.open(pack_root);
+    opened.map_err(|error| error.into_store_error(pack_root))
 }
 
 #[cfg(test)]

@@ -45,7 +45,7 @@ fn check_bytes(world: &TestWorld, facts: Option<&[u8]>, missing_digest: Severity
         seal_rule: SealRule::Strict,
         missing_digest,
     };
-    check_facts(facts, &world.contract, &check).unwrap()
+    check_facts(facts, &world.contract, &check, &ObjectStores::folders()).unwrap()
 }
 
 fn check(world: &TestWorld, facts: &Value) -> CheckReport {

@@ -75,7 +75,13 @@ impl View {
     }
 
     fn views(&self) -> StreamViews {
-        StreamViews::new(self.folder.path().to_str().unwrap(), "s", None, 3)
+        StreamViews::new(
+            self.folder.path().to_str().unwrap(),
+            "s",
+            None,
+            3,
+            ObjectStores::folders(),
+        )
     }
 
     fn rows(&self, after: Option<&Cursor>) -> Result<Vec<(String, u64, usize)>, SourceError> {

@@ -48,7 +48,7 @@ impl RequiredPacks {
             let given = given.filter(|seconds| (0.0..=86_400.0).contains(seconds));
             Duration::from_secs_f64(given.unwrap_or(default))
         };
-        let root = settings.runs_root();
+        let root = settings.local_root();
         let required = settings.variable("WSP_READY_REQUIRE_ACTIVE_RUN_MATCH");
         RequiredPacks {
             pack_paths: paths.map(str::to_owned).collect(),

@@ -24,7 +24,6 @@ use super::pack_probe::RequiredPacks;
 use super::ready_records::ReadyRecords;
 use super::ready_story::ReadyStory;
 use super::setup::{SESSION_COMPONENT, StreamOptions, StreamTarget, WorldStreamer, tell_complete};
-use crate::active_run::ActiveRun;
 use crate::governance_store::GovernanceStore;
 
 /// Messages whose arrival was told; more are told again.
@@ -80,7 +79,7 @@ impl FileReadyDesk {
 
     fn active_run(&self) -> Option<PlatformRunId> {
         let settings = &self.streamer.settings;
-        let active = ActiveRun::new(settings.runs_root(), settings.variable("PLATFORM_RUN_ID"));
+        let active = settings.active_run();
         match active.find() {
             Ok(found) => found.map(|(run_id, _)| run_id),
             Err(error) => {

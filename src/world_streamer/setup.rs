@@ -25,7 +25,7 @@ use wellspring_domain::stream::retry::RetryPolicy;
 
 use super::gate_proofs::GateProofs;
 use super::preflight_inputs::WorldInputs;
-use crate::object_store;
+use crate::object_store::OpenStoreError;
 use crate::session_ledger::SessionLedger;
 use crate::settings::Settings;
 use crate::settings::backends::CheckpointBackend;
@@ -144,15 +144,26 @@ impl WorldStreamer {
             contracts: &self.contracts,
             proofs: &self.proofs,
             engine_run_root: root.clone().unwrap_or_default(),
-            world: root
-                .as_deref()
-                .and_then(|root| object_store::open_existing(root).ok()),
+            world: self.world(root.as_deref())?,
         };
         let cleared = preflight(&self.preflight_request(root, target, options), &inputs)?;
         for warning in &cleared.plan.warnings {
             tracing::warn!(warning, "output selection");
         }
         Ok(self.prepared(cleared, target, options))
+    }
+
+    /// The world's store; `None` when there is no such root.
+    fn world(&self, root: Option<&str>) -> Result<Option<Arc<dyn ObjectStore>>, PreflightRefusal> {
+        let Some(root) = root else { return Ok(None) };
+        match self.settings.object_stores().open_existing(root) {
+            Ok(world) => Ok(Some(world)),
+            Err(OpenStoreError::Store(error)) => Err(PreflightRefusal {
+                code: error.code(),
+                detail: error.to_string(),
+            }),
+            Err(OpenStoreError::NotFound { .. } | OpenStoreError::Unsupported { .. }) => Ok(None),
+        }
     }
 
     /// One lane is all this program streams in.
@@ -313,6 +324,7 @@ impl WorldStreamer {
             &cleared.scenario_id,
             base.map(String::as_str),
             wiring.stream.read_batch_rows as usize,
+            self.settings.object_stores(),
         )
     }
 

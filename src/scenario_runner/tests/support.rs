@@ -20,11 +20,9 @@ use wellspring_domain::scenario::request::RunRequest;
 use wellspring_domain::scenario::settings::{ScenarioPolicy, ScenarioWiring};
 use wellspring_domain::time_text::Micros;
 
-use super::super::{
-    RunError, ScenarioPorts, ScenarioRunner, ScenarioRunnerConfig, open_local_world,
-};
+use super::super::{RunError, ScenarioPorts, ScenarioRunner, ScenarioRunnerConfig, world_opener};
 use crate::control_bus::FileControlBus;
-use crate::object_store::LocalFiles;
+use crate::object_store::{LocalFiles, ObjectStores};
 use crate::state_store::embedded::authority::AuthorityStore;
 use crate::world_files::contract_files::ContractFiles;
 
@@ -278,7 +276,7 @@ impl Bench {
             leases: authority.clone(),
             equivalence: authority,
             clock: self.clock.clone(),
-            worlds: Arc::new(open_local_world),
+            worlds: world_opener(ObjectStores::folders()),
         }
     }
 
