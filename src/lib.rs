@@ -7,6 +7,7 @@
 #![allow(clippy::disallowed_methods)]
 
 pub mod active_run;
+pub mod blocking_runtime;
 pub mod cli;
 pub mod clock;
 pub mod control_bus;

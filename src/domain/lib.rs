@@ -5,6 +5,7 @@
 
 pub mod admission;
 pub mod canonical_json;
+pub mod event_bus;
 pub mod governance;
 pub mod ids;
 pub mod json_scan;

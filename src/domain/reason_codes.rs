@@ -13,6 +13,7 @@ mod settings;
 mod storage;
 mod stream_sort;
 mod streaming;
+mod streams;
 mod verification;
 
 /// Who says a code.
@@ -134,7 +135,7 @@ pub struct Chapter {
 }
 
 /// The whole table in the order in which an operator meets it.
-pub const CHAPTERS: [Chapter; 11] = [
+pub const CHAPTERS: [Chapter; 12] = [
     settings::CHAPTER,
     runs::CHAPTER,
     oracle::CHAPTER,
@@ -144,6 +145,7 @@ pub const CHAPTERS: [Chapter; 11] = [
     admission::CHAPTER,
     http::CHAPTER,
     storage::CHAPTER,
+    streams::CHAPTER,
     verification::CHAPTER,
     runtime::CHAPTER,
 ];

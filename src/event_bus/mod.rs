@@ -1,2 +1,3 @@
 //! Event bus adapters.
 pub mod embedded_log;
+pub mod kinesis;
