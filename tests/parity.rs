@@ -1,0 +1,15 @@
+//! Promises of the managed substrate, kept against real servers: S3, Kinesis and PostgreSQL.
+//!
+//! `make parity-test` starts the servers by `infra/parity/up` and runs this binary; `make test` goes through
+//! it. The binary is left out of a plain `cargo test`, which needs nothing installed. A test that does not
+//! find its server fails and says how to start it: nothing here is skipped.
+
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a test that waits for another process waits in real time"
+)]
+
+#[path = "parity/servers.rs"]
+mod servers;
+#[path = "parity/support.rs"]
+mod support;
