@@ -200,7 +200,7 @@ impl AdmissionShardState {
         };
         let plan = run.plan(&batch);
         let Some(claims) = claim(&self.index, self.shard, &batch.run, &plan).await else {
-            run.abandon(&plan);
+            run.abandon(&plan.keys);
             refuse(batch, "IG_UNHEALTHY");
             return Ok(());
         };
@@ -255,12 +255,14 @@ impl AdmissionShardState {
             .inspect_err(|_| self.tally.commit_failed())
             .map_err(commit_failure)?;
         self.writer_busy = false;
-        settlement::apply(&mut job, &report);
+        let released = settlement::apply(&mut job, &report);
         // Settle before anything else of this shard can ask for these keys again.
         self.settle(&job)?;
         if let Some(run) = self.runs.get_mut(&job.run) {
             run.settled(&job.admitted);
+            run.abandon(&released);
         }
+        self.release(&job.run, &released)?;
         let mut quarantined = 0;
         for (reply, portion) in job.portions {
             quarantined += count(&portion, &self.tally);

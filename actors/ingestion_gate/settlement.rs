@@ -3,26 +3,37 @@
 use super::messages::{Answer, Verdict};
 use super::writer_thread::FlushJob;
 use wellspring_domain::admission::commit_report::{CommitReport, SettledRow};
-use wellspring_domain::admission::quarantine::PAYLOAD_HASH_MISMATCH;
+use wellspring_domain::ids::Hash32;
 
-/// Applies a report to everything that waits for its flush.
-pub fn apply(job: &mut FlushJob, report: &CommitReport) {
+/// Applies a report to everything that waits for its flush. Returns keys that ended without an
+/// admission: their claims are to be released.
+pub fn apply(job: &mut FlushJob, report: &CommitReport) -> Vec<Hash32> {
+    let mut released = Vec::new();
     if report.is_as_asked() {
-        return;
+        return released;
     }
     for (_, portion) in &mut job.portions {
         for (_, answer) in &mut portion.answers {
             settle(answer, report);
         }
     }
-    for (_, entry) in &mut job.admitted {
-        match report.row(entry.row) {
-            Some(SettledRow::Duplicate { admitted } | SettledRow::Mismatch { admitted }) => {
+    job.admitted
+        .retain_mut(|(key, entry)| match report.row(entry.row) {
+            Some(SettledRow::Duplicate { admitted })
+            | Some(SettledRow::Quarantined {
+                admitted: Some(admitted),
+                ..
+            }) => {
                 *entry = admitted;
+                true
             }
-            Some(SettledRow::Published { .. }) | None => {}
-        }
-    }
+            Some(SettledRow::Quarantined { admitted: None, .. }) => {
+                released.push(*key);
+                false
+            }
+            Some(SettledRow::Published { .. }) | None => true,
+        });
+    released
 }
 
 fn settle(answer: &mut Answer, report: &CommitReport) {
@@ -37,8 +48,6 @@ fn settle(answer: &mut Answer, report: &CommitReport) {
         Some(SettledRow::Duplicate { admitted }) => Verdict::Duplicate {
             original: admitted.row,
         },
-        Some(SettledRow::Mismatch { .. }) => Verdict::Quarantined {
-            code: PAYLOAD_HASH_MISMATCH,
-        },
+        Some(SettledRow::Quarantined { code, .. }) => Verdict::Quarantined { code },
     };
 }

@@ -91,9 +91,9 @@ impl ShardRun {
         plan
     }
 
-    /// Takes a plan back: its claims were not granted.
-    pub fn abandon(&mut self, plan: &Plan) {
-        for key in &plan.keys {
+    /// Forgets keys that are not claimed any more: they were not granted, or ended without an admission.
+    pub fn abandon(&mut self, keys: &[Hash32]) {
+        for key in keys {
             self.in_flight.remove(key);
         }
     }

@@ -21,10 +21,12 @@ pub enum SettledRow {
         /// The admission that stands.
         admitted: IndexEntry,
     },
-    /// Another payload was admitted under the same key: the row is quarantined.
-    Mismatch {
-        /// The admission that stands.
-        admitted: IndexEntry,
+    /// The event cannot be published: the row is quarantined.
+    Quarantined {
+        /// Contract reason code.
+        code: &'static str,
+        /// The admission that stands under the same key, if there is one.
+        admitted: Option<IndexEntry>,
     },
 }
 

@@ -7,7 +7,7 @@ use super::bus_line::BusLine;
 use super::commit_report::SettledRow;
 use super::decision::{DecisionRow, Flush, ReceiptContext, RowOutcome};
 use super::journal_row::{JournalOutcome, JournalRow};
-use super::quarantine::{PAYLOAD_HASH_MISMATCH, QuarantineDraft, RecordStamp};
+use super::quarantine::{QuarantineDraft, RecordStamp};
 use super::shared_claims::row_at;
 use crate::canonical_json::push_cj;
 use std::sync::Arc;
@@ -88,8 +88,9 @@ fn outcome_of(
         (Some(SettledRow::Duplicate { admitted }), _) => JournalOutcome::Duplicate {
             original: admitted.row,
         },
-        (Some(SettledRow::Mismatch { .. }), _) => {
-            mismatch(flush, row, context, envelope_of(flush, envelopes, row))
+        (Some(SettledRow::Quarantined { code, .. }), _) => {
+            let envelope = envelope_of(flush, envelopes, row);
+            quarantine(flush, row, context, (code, envelope))
         }
         (None, RowOutcome::Duplicate { original }) => JournalOutcome::Duplicate { original },
         (None, RowOutcome::Quarantine { code, record }) => JournalOutcome::Quarantine {
@@ -100,17 +101,17 @@ fn outcome_of(
     })
 }
 
-fn mismatch(
+fn quarantine(
     flush: &Flush,
     row: &DecisionRow,
     context: &ReceiptContext,
-    envelope: Option<&[u8]>,
+    (code, envelope): (&'static str, Option<&[u8]>),
 ) -> JournalOutcome {
     let draft = match envelope {
-        Some(envelope) => QuarantineDraft::payload_mismatch(envelope),
+        Some(envelope) => QuarantineDraft::late(envelope, code),
         // A copy of an event in this flush is not published, so its bytes are gone: what its row and
         // context know stands for them.
-        None => QuarantineDraft::payload_mismatch(&known_fields(flush, row, context)),
+        None => QuarantineDraft::late(&known_fields(flush, row, context), code),
     };
     let stamp = RecordStamp {
         received_at: flush.decided_at,
@@ -121,7 +122,7 @@ fn mismatch(
     let mut record = Vec::new();
     push_cj(&mut record, &draft.record(&stamp));
     JournalOutcome::Quarantine {
-        code: Arc::from(PAYLOAD_HASH_MISMATCH),
+        code: Arc::from(code),
         record,
     }
 }
@@ -147,6 +148,7 @@ mod tests {
     use crate::admission::decision::{IndexEntry, RowRef};
     use crate::admission::flush_builder::{LogEnds, SegmentRule};
     use crate::admission::intake::tests::{envelope_text, judge_texts};
+    use crate::admission::quarantine::PAYLOAD_HASH_MISMATCH;
     use crate::ids::Hash32;
     use crate::run_paths::PlatformRunId;
     use crate::time_text::Micros;
@@ -187,13 +189,17 @@ mod tests {
                 row: 9,
             },
         };
+        let mismatch = SettledRow::Quarantined {
+            code: PAYLOAD_HASH_MISMATCH,
+            admitted: Some(admitted),
+        };
         let settled = [
-            Some(SettledRow::Mismatch { admitted }),
+            Some(mismatch),
             Some(SettledRow::Published {
                 partition: 4,
                 offset: BusOffset::Line(11),
             }),
-            Some(SettledRow::Mismatch { admitted }),
+            Some(mismatch),
         ];
         let rows = journal_rows(&flush, &envelopes, &settled);
         for index in [0, 2] {

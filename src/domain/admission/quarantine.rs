@@ -65,12 +65,20 @@ impl QuarantineDraft {
     /// Draws up the record for an event that turned out to carry another payload than the one admitted
     /// under its key, from the published form of its envelope.
     pub fn payload_mismatch(envelope_text: &[u8]) -> QuarantineDraft {
-        let detail = "the same event was admitted with another payload".to_owned();
+        QuarantineDraft::late(envelope_text, PAYLOAD_HASH_MISMATCH)
+    }
+
+    /// Draws up the record for an event that was refused after it had been judged.
+    pub fn late(envelope_text: &[u8], code: &'static str) -> QuarantineDraft {
+        let detail = match code {
+            PAYLOAD_HASH_MISMATCH => "the same event was admitted with another payload".to_owned(),
+            _ => "the event cannot be published".to_owned(),
+        };
         match Envelope::read(envelope_text) {
-            Ok(Some(envelope)) => draft(&envelope, PAYLOAD_HASH_MISMATCH, detail),
+            Ok(Some(envelope)) => draft(&envelope, code, detail),
             // The bytes were judged before, so this arm only keeps the function total.
             _ => QuarantineDraft {
-                code: PAYLOAD_HASH_MISMATCH,
+                code,
                 detail,
                 event_id: "unknown".to_owned(),
                 manifest_fingerprint: "0".repeat(64),

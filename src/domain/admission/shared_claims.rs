@@ -1,12 +1,12 @@
 //! What a flush becomes when its keys are claimed in a table that other nodes share.
 //!
-//! A key that was won is published. A key another node has admitted turns its ADMIT row into a DUPLICATE
-//! of that admission, or into a PAYLOAD_HASH_MISMATCH; rows that were decided as copies of such a row
-//! follow it. What an earlier flush settled so is remembered for the flushes gathered behind it.
+//! A key that was won is published. A key that is lost turns its ADMIT row into a DUPLICATE of the
+//! admission that stands, or into a quarantine; rows that were decided as copies of such a row follow it. What an earlier flush settled so is remembered for the flushes gathered behind it.
 
 use super::claims::DigestMap;
 use super::commit_report::SettledRow;
 use super::decision::{Flush, IndexEntry, RowOutcome, RowRef};
+use super::quarantine::PAYLOAD_HASH_MISMATCH;
 use crate::ids::Hash32;
 use std::collections::HashMap;
 
@@ -33,7 +33,7 @@ impl Redirects {
         self.rows
             .retain(|at, _| at.segment >= oldest && at.segment <= flush.first_row.segment);
         for (index, settled) in claimed.settled.iter().enumerate() {
-            if let Some(settled @ (SettledRow::Duplicate { .. } | SettledRow::Mismatch { .. })) =
+            if let Some(settled @ (SettledRow::Duplicate { .. } | SettledRow::Quarantined { .. })) =
                 settled
             {
                 self.rows.insert(row_at(flush, index), *settled);
@@ -52,8 +52,17 @@ impl Redirects {
     }
 }
 
-/// Decides the rows of a flush; `lost` are the keys other nodes have admitted.
-pub fn settle(flush: &Flush, lost: &DigestMap<IndexEntry>, redirects: &Redirects) -> ClaimedFlush {
+/// Why a key may not be published.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LostKey {
+    /// It was admitted elsewhere.
+    Admitted(IndexEntry),
+    /// It is refused with this code.
+    Refused(&'static str),
+}
+
+/// Decides the rows of a flush; `lost` are the keys that may not be published.
+pub fn settle(flush: &Flush, lost: &DigestMap<LostKey>, redirects: &Redirects) -> ClaimedFlush {
     let mut claimed = ClaimedFlush {
         settled: Vec::with_capacity(flush.rows.len()),
         publish: Vec::with_capacity(flush.rows.len()),
@@ -61,7 +70,7 @@ pub fn settle(flush: &Flush, lost: &DigestMap<IndexEntry>, redirects: &Redirects
     for (index, row) in flush.rows.iter().enumerate() {
         let settled = match row.outcome {
             RowOutcome::Admit { .. } => match lost.get(&row.dedupe_key) {
-                Some(admitted) => Some(of_admitted(row.payload_hash, *admitted)),
+                Some(lost) => Some(of_lost(row.payload_hash, *lost)),
                 None => {
                     claimed.publish.push(index as u32);
                     None
@@ -75,10 +84,19 @@ pub fn settle(flush: &Flush, lost: &DigestMap<IndexEntry>, redirects: &Redirects
     claimed
 }
 
-fn of_admitted(payload_hash: Hash32, admitted: IndexEntry) -> SettledRow {
-    match admitted.payload_hash == payload_hash {
-        true => SettledRow::Duplicate { admitted },
-        false => SettledRow::Mismatch { admitted },
+fn of_lost(payload_hash: Hash32, lost: LostKey) -> SettledRow {
+    match lost {
+        LostKey::Admitted(admitted) if admitted.payload_hash == payload_hash => {
+            SettledRow::Duplicate { admitted }
+        }
+        LostKey::Admitted(admitted) => SettledRow::Quarantined {
+            code: PAYLOAD_HASH_MISMATCH,
+            admitted: Some(admitted),
+        },
+        LostKey::Refused(code) => SettledRow::Quarantined {
+            code,
+            admitted: None,
+        },
     }
 }
 
@@ -153,6 +171,10 @@ mod tests {
         offset: 0,
     };
 
+    fn lost(payload: u8) -> LostKey {
+        LostKey::Admitted(foreign(payload))
+    }
+
     fn foreign(payload: u8) -> IndexEntry {
         IndexEntry {
             payload_hash: key(payload),
@@ -180,13 +202,14 @@ mod tests {
                 (1, copy(0)),
             ],
         );
-        let lost = DigestMap::from_iter([(key(2), foreign(102)), (key(3), foreign(50))]);
+        let lost = DigestMap::from_iter([(key(2), lost(102)), (key(3), lost(50))]);
         let claimed = settle(&flush, &lost, &Redirects::default());
         let duplicate = Some(SettledRow::Duplicate {
             admitted: foreign(102),
         });
-        let mismatch = Some(SettledRow::Mismatch {
-            admitted: foreign(50),
+        let mismatch = Some(SettledRow::Quarantined {
+            code: PAYLOAD_HASH_MISMATCH,
+            admitted: Some(foreign(50)),
         });
         assert_eq!(claimed.publish, [0]);
         assert_eq!(
@@ -198,7 +221,7 @@ mod tests {
     #[test]
     fn a_copy_in_the_next_flush_follows_too_and_older_rows_are_forgotten() {
         let first = flush(5, &[(2, ADMIT)]);
-        let lost = DigestMap::from_iter([(key(2), foreign(102))]);
+        let lost = DigestMap::from_iter([(key(2), lost(102))]);
         let mut redirects = Redirects::default();
         redirects.remember(&first, &settle(&first, &lost, &redirects));
         let copy = RowOutcome::Duplicate { original: at(5, 0) };
