@@ -5,10 +5,14 @@
 //! where errors become stable codes. Calls block and may come from any thread but an actor's handler.
 
 pub mod admissions;
+pub mod authority;
+pub mod checkpoints;
 mod database;
 mod dsn;
 mod faults;
+pub mod leases;
 mod migrations;
+pub mod nodes;
 mod tls;
 mod values;
 
