@@ -1,2 +1,3 @@
 //! State store adapters: admission index, checkpoints, leases.
 pub mod embedded;
+pub mod postgres;
