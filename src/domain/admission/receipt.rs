@@ -43,12 +43,14 @@ impl ReceiptPlaces<'_> {
 
 /// `<absolute path of the journal segment>#<row>`.
 pub fn segment_receipt_ref(paths: &RunPaths, row: RowRef) -> String {
+    format!("{}#{}", segment_object(&paths.run_root(), row), row.row)
+}
+
+/// The journal segment a row lies in, below a run's root or store prefix.
+pub fn segment_object(run_root: &str, row: RowRef) -> String {
     format!(
-        "{}/journal/shard-{:03}/segment-{:08}.wsj#{}",
-        paths.ig(),
-        row.shard,
-        row.segment,
-        row.row
+        "{run_root}/ig/journal/shard-{:03}/segment-{:08}.wsj",
+        row.shard, row.segment
     )
 }
 

@@ -17,6 +17,7 @@ pub use receipt_objects::ReceiptObjects;
 use crate::event_bus::embedded_log::{JournalFrames, JournalReader};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use crate::state_store::embedded::journal_source::JournalSource;
 use wellspring_actors::ingestion_gate::projector::Projection;
 use wellspring_domain::admission::decision::{Decision, RowRef};
 use wellspring_domain::admission::journal_row::JournalRow;
@@ -47,7 +48,7 @@ pub struct ProjectionTarget<'a> {
     /// Store rooted at the runs root.
     pub store: &'a Arc<dyn ObjectStore>,
     /// The run's journal, for rows that refer to others.
-    pub journal: &'a JournalReader,
+    pub journal: &'a dyn JournalSource,
 }
 
 /// Keeps one projection of every run up to date.
