@@ -9,8 +9,8 @@ mod world_source_tests;
 
 use crate::object_store::{ObjectStores, OpenStoreError};
 use crate::world_files::parquet_reader::{PartBatch, PartError, PartReader, row_count};
+use crate::world_files::part_location::PartLocation;
 use arrow_columns::{PreparedColumn, prepare_columns};
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use wellspring_domain::ports::{Cursor, ObjectStore, StoreError};
 use wellspring_domain::stream::column::NamedColumn;
@@ -109,12 +109,14 @@ impl WorldSource for StreamViews {
             return Err(lasting("STREAM_VIEW_EMPTY", detail));
         }
         let start = resume_point(&view.parts, &id, after).map_err(|error| misfit(&error))?;
-        check_start(&view.parts, &start)?;
+        check_start(&store, output_id, &view.parts, &start)?;
         let rows_total = view
             .receipt
             .as_ref()
             .and_then(|receipt| receipt.get("sorted_stats")?.get("row_count")?.as_u64());
         let reader = ViewReader {
+            store,
+            output_id: output_id.to_owned(),
             parts: view.parts.into_iter().map(Arc::new).collect(),
             next: start.part,
             start_row: start.row,
@@ -130,16 +132,28 @@ impl WorldSource for StreamViews {
 }
 
 /// A checkpoint must not name a row its part does not have (W27).
-fn check_start(parts: &[PartName], start: &ResumePoint) -> Result<(), SourceError> {
+fn check_start(
+    store: &Arc<dyn ObjectStore>,
+    output_id: &str,
+    parts: &[PartName],
+    start: &ResumePoint,
+) -> Result<(), SourceError> {
     let Some(part) = parts.get(start.part).filter(|_| start.row > 0) else {
         return Ok(());
     };
-    let rows = row_count(Path::new(&part.file)).map_err(|error| part_error(&error))?;
+    let rows = row_count(&location(store, output_id, part)).map_err(|error| part_error(&error))?;
     check_row(start, part, rows).map_err(|error| misfit(&error))
+}
+
+fn location(store: &Arc<dyn ObjectStore>, output_id: &str, part: &PartName) -> PartLocation {
+    let key = format!("output_id={output_id}/{}", part.name);
+    PartLocation::new(store.clone(), key)
 }
 
 /// Reads the parts of one view in order.
 struct ViewReader {
+    store: Arc<dyn ObjectStore>,
+    output_id: String,
     parts: Vec<Arc<PartName>>,
     next: usize,
     start_row: u64,
@@ -156,8 +170,8 @@ impl BlockReader for ViewReader {
                     let Some(part) = self.parts.get(self.next).cloned() else {
                         return Ok(None);
                     };
-                    let path = PathBuf::from(&part.file);
-                    let reader = PartReader::open(&path, self.batch_rows, self.start_row)
+                    let location = location(&self.store, &self.output_id, &part);
+                    let reader = PartReader::open(&location, self.batch_rows, self.start_row)
                         .map_err(|error| part_error(&error))?;
                     self.next += 1;
                     self.start_row = 0;

@@ -16,6 +16,7 @@ mod gate_ops;
 pub mod ops_client;
 pub mod oracle;
 pub mod oracle_sort;
+pub mod oracle_sync;
 pub mod output;
 pub mod progress;
 pub mod ps;

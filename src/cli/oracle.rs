@@ -37,6 +37,8 @@ enum OracleCommand {
     Check(CheckArgs),
     /// Build the time-sorted view of outputs that a stream reads.
     Sort(super::oracle_sort::SortArgs),
+    /// Copy a world between folders and buckets; digests are verified on both sides.
+    Sync(super::oracle_sync::SyncArgs),
 }
 
 #[derive(Debug, clap::Args)]
@@ -99,6 +101,7 @@ pub fn run(args: OracleArgs, ctx: &CliContext) -> anyhow::Result<Outcome> {
         OracleCommand::Pack(args) => pack(args, ctx),
         OracleCommand::Check(args) => check(args, ctx),
         OracleCommand::Sort(args) => super::oracle_sort::run(args, ctx),
+        OracleCommand::Sync(args) => super::oracle_sync::run(args, ctx),
     }
 }
 
@@ -106,10 +109,7 @@ fn pack(args: PackArgs, ctx: &CliContext) -> anyhow::Result<Outcome> {
     let settings = ctx.settings()?;
     let engine_run_root = engine_run_root(&args.world, settings)?;
     let pack_root = args.pack_root.unwrap_or_else(|| engine_run_root.clone());
-    let pack_store = settings
-        .object_stores()
-        .open_existing(&pack_root)
-        .map_err(|error| Failure::of(pack_root_code(&error), error))?;
+    let pack_store = open_pack_root(settings, &pack_root)?;
     let contract = contract_files(settings)?;
     let scenario_id = scenario_id(&args.world, settings).unwrap_or_default();
     let request = PackRequest {
@@ -128,6 +128,16 @@ fn pack(args: PackArgs, ctx: &CliContext) -> anyhow::Result<Outcome> {
         .map_err(with_hint)?;
     print_packed(&packed, &engine_run_root, &pack_root, ctx)?;
     Ok(Outcome::Ok)
+}
+
+/// A folder must be there; a place in a bucket needs no making.
+fn open_pack_root(settings: &Settings, root: &str) -> Result<Arc<dyn ObjectStore>, Failure> {
+    let stores = settings.object_stores();
+    let opened = match root.contains("://") {
+        true => stores.open(root),
+        false => stores.open_existing(root),
+    };
+    opened.map_err(|error| Failure::of(pack_root_code(&error), error))
 }
 
 fn print_packed(

@@ -252,6 +252,7 @@ fn request(
         chunk_days: tuning.chunk_days,
         threads: tuning.threads,
         temp_dir: tuning.temp_dir.clone(),
+        stores: settings.object_stores(),
         stats_attempts: tuning.stats_retries,
         stats_retry_delay: delay,
         ..request

@@ -11,8 +11,9 @@ use crate::run_paths::PlatformRunId;
 use crate::time_text::Micros;
 use serde::{Deserialize, Serialize};
 use std::future::Future;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::ops::Range;
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -118,6 +119,31 @@ pub struct ObjectMeta {
     pub version: Option<String>,
 }
 
+/// The end of an object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ObjectTail {
+    /// Size of the whole object.
+    pub size: u64,
+    /// Its last bytes: as many as were asked for, or all.
+    pub bytes: Vec<u8>,
+}
+
+/// What a writer does when its object is there already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WriteMode {
+    /// The first writer wins, like `put_if_absent`.
+    Once,
+    /// The last writer wins, like `put`.
+    Replace,
+}
+
+/// Writes a big object piece by piece. Nothing is visible before `finish`, and nothing stays when it is
+/// dropped before.
+pub trait ObjectWriter: Write + Send {
+    /// Makes the object visible as a whole.
+    fn finish(self: Box<Self>) -> Result<PutOutcome, StoreError>;
+}
+
 /// Objects by key below one root: a folder or a bucket (contract 3.8). Keys use `/` and are relative.
 pub trait ObjectStore: Send + Sync {
     /// Creates the object unless one exists; never exposes partial content.
@@ -130,6 +156,24 @@ pub trait ObjectStore: Send + Sync {
     fn get(&self, key: &str) -> Result<Option<Vec<u8>>, StoreError>;
     /// `length` bytes from `start`; shorter at the end of the object.
     fn get_range(&self, key: &str, start: u64, length: u64) -> Result<Vec<u8>, StoreError>;
+    /// The last `length` bytes, or all of a shorter object, and how big it is; `None` when absent.
+    fn get_tail(&self, key: &str, length: u64) -> Result<Option<ObjectTail>, StoreError> {
+        let Some(meta) = self.head(key)? else {
+            return Ok(None);
+        };
+        let start = meta.size.saturating_sub(length);
+        Ok(Some(ObjectTail {
+            size: meta.size,
+            bytes: self.get_range(key, start, length)?,
+        }))
+    }
+    /// A writer of a big object.
+    fn open_writer(&self, key: &str, mode: WriteMode) -> Result<Box<dyn ObjectWriter>, StoreError>;
+    /// The file behind a key, when objects are files of this machine.
+    fn local_file(&self, key: &str) -> Option<PathBuf> {
+        let _not_a_file = key;
+        None
+    }
     /// A reader over the whole object, for big ones.
     fn open_reader(&self, key: &str) -> Result<Box<dyn Read + Send>, StoreError>;
     /// What is known of the object, `None` when absent.

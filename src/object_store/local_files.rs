@@ -10,7 +10,10 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use wellspring_domain::ports::{ObjectMeta, ObjectStore, PutOutcome, StoreError};
+use super::check_key;
+use wellspring_domain::ports::{
+    ObjectMeta, ObjectStore, ObjectWriter, PutOutcome, StoreError, WriteMode,
+};
 
 /// How temporary files start; listings skip them.
 const TEMPORARY_PREFIX: &str = ".writing-";
@@ -42,17 +45,6 @@ impl LocalFiles {
     }
 }
 
-/// A key is relative, not empty, and no component leaves the root or stands for itself.
-fn check_key(key: &str) -> Result<(), StoreError> {
-    let odd = |part: &str| part.is_empty() || part == "." || part == "..";
-    match key.contains('\0') || key.split('/').any(odd) {
-        true => Err(StoreError::InvalidKey {
-            key: key.to_owned(),
-        }),
-        false => Ok(()),
-    }
-}
-
 fn unavailable(operation: &'static str, key: &str, error: &io::Error) -> StoreError {
     StoreError::Unavailable {
         operation,
@@ -76,15 +68,7 @@ impl ObjectStore for LocalFiles {
             if path.symlink_metadata().is_ok() {
                 return Ok(PutOutcome::AlreadyExists);
             }
-            let temporary = Temporary::write(&path, bytes)?;
-            // A link fails when the name is taken, so of two writers exactly one creates the object.
-            match fs::hard_link(&temporary.path, &path) {
-                Ok(()) => sync_folder(parent(&path)).map(|()| PutOutcome::Created),
-                Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-                    Ok(PutOutcome::AlreadyExists)
-                }
-                Err(error) => Err(error),
-            }
+            Temporary::write(&path, bytes)?.publish(&path, WriteMode::Once)
         };
         put().map_err(|error| unavailable("put_if_absent", key, &error))
     }
@@ -92,9 +76,8 @@ impl ObjectStore for LocalFiles {
     fn put(&self, key: &str, bytes: &[u8]) -> Result<(), StoreError> {
         let path = self.path(key)?;
         let put = || -> io::Result<()> {
-            let temporary = Temporary::write(&path, bytes)?;
-            fs::rename(&temporary.path, &path)?;
-            sync_folder(parent(&path))
+            Temporary::write(&path, bytes)?.publish(&path, WriteMode::Replace)?;
+            Ok(())
         };
         put().map_err(|error| unavailable("put", key, &error))
     }
@@ -124,6 +107,27 @@ impl ObjectStore for LocalFiles {
             Ok(bytes)
         };
         read().map_err(|error| unavailable("get_range", key, &error))
+    }
+
+    fn open_writer(&self, key: &str, mode: WriteMode) -> Result<Box<dyn ObjectWriter>, StoreError> {
+        let path = self.path(key)?;
+        let create = || {
+            create_folder(parent(&path))?;
+            Temporary::create(parent(&path))
+        };
+        let created = create().map_err(|error| unavailable("open_writer", key, &error))?;
+        let (temporary, file) = created;
+        Ok(Box::new(FileWriter {
+            key: key.to_owned(),
+            target: path.clone(),
+            mode,
+            file,
+            temporary: Temporary { path: temporary },
+        }))
+    }
+
+    fn local_file(&self, key: &str) -> Option<PathBuf> {
+        self.path(key).ok()
     }
 
     fn open_reader(&self, key: &str) -> Result<Box<dyn Read + Send>, StoreError> {
@@ -221,6 +225,21 @@ impl Temporary {
         Ok(temporary)
     }
 
+    /// Gives the synced file its name, and makes that durable.
+    fn publish(&self, target: &Path, mode: WriteMode) -> io::Result<PutOutcome> {
+        match mode {
+            WriteMode::Replace => fs::rename(&self.path, target)?,
+            // A link fails when the name is taken, so of two writers exactly one creates the object.
+            WriteMode::Once => match fs::hard_link(&self.path, target) {
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                    return Ok(PutOutcome::AlreadyExists);
+                }
+                linked => linked?,
+            },
+        }
+        sync_folder(parent(target)).map(|()| PutOutcome::Created)
+    }
+
     /// A name nobody has. One that exists belongs to a writer that died, or to one with the same process id
     /// in another container, and is left alone.
     fn create(folder: &Path) -> io::Result<(PathBuf, File)> {
@@ -233,6 +252,33 @@ impl Temporary {
                 Err(error) => return Err(error),
             }
         }
+    }
+}
+
+/// A big object being written: a temporary file until it is finished.
+struct FileWriter {
+    key: String,
+    target: PathBuf,
+    mode: WriteMode,
+    file: File,
+    temporary: Temporary,
+}
+
+impl Write for FileWriter {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+impl ObjectWriter for FileWriter {
+    fn finish(self: Box<Self>) -> Result<PutOutcome, StoreError> {
+        let synced = self.file.sync_all();
+        let published = synced.and_then(|()| self.temporary.publish(&self.target, self.mode));
+        published.map_err(|error| unavailable("finish", &self.key, &error))
     }
 }
 

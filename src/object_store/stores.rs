@@ -9,7 +9,7 @@ use std::sync::Arc;
 use wellspring_domain::ports::{ObjectStore, StoreError};
 
 use super::LocalFiles;
-use super::s3::S3Options;
+use super::s3::{S3Opener, S3Options};
 
 /// Why a root cannot be opened as an object store.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -57,7 +57,7 @@ impl OpenStoreError {
 /// Opens roots as object stores.
 #[derive(Clone, Debug, Default)]
 pub struct ObjectStores {
-    s3: Option<Arc<S3Options>>,
+    s3: Option<Arc<S3Opener>>,
 }
 
 impl ObjectStores {
@@ -69,28 +69,46 @@ impl ObjectStores {
     /// Stores in folders, and in buckets reached by `options`.
     pub fn with_s3(options: S3Options) -> ObjectStores {
         ObjectStores {
-            s3: Some(Arc::new(options)),
+            s3: Some(Arc::new(S3Opener::new(options))),
         }
     }
 
     /// Opens a root that writes may create.
     pub fn open(&self, root: &str) -> Result<Arc<dyn ObjectStore>, OpenStoreError> {
-        match root.contains("://") {
-            true => Err(OpenStoreError::Unsupported {
-                root: root.to_owned(),
-            }),
-            false => Ok(Arc::new(LocalFiles::new(root))),
+        match self.kind(root)? {
+            Kind::Folder => Ok(Arc::new(LocalFiles::new(root))),
+            Kind::Bucket(s3) => Ok(Arc::new(s3.open(root)?)),
         }
     }
 
     /// Opens a root that must be there already, such as an engine run root.
     pub fn open_existing(&self, root: &str) -> Result<Arc<dyn ObjectStore>, OpenStoreError> {
-        let store = self.open(root)?;
-        match Path::new(root).is_dir() {
-            true => Ok(store),
-            false => Err(OpenStoreError::NotFound {
+        let found: Option<Arc<dyn ObjectStore>> = match self.kind(root)? {
+            Kind::Folder if Path::new(root).is_dir() => Some(Arc::new(LocalFiles::new(root))),
+            Kind::Folder => None,
+            Kind::Bucket(s3) => match s3.open_existing(root)? {
+                Some(store) => Some(Arc::new(store)),
+                None => None,
+            },
+        };
+        found.ok_or_else(|| OpenStoreError::NotFound {
+            root: root.to_owned(),
+        })
+    }
+
+    fn kind(&self, root: &str) -> Result<Kind<'_>, OpenStoreError> {
+        match (&self.s3, root.contains("://")) {
+            (_, false) => Ok(Kind::Folder),
+            (Some(s3), true) if root.starts_with("s3://") => Ok(Kind::Bucket(s3)),
+            (_, true) => Err(OpenStoreError::Unsupported {
                 root: root.to_owned(),
             }),
         }
     }
+}
+
+/// Where a root lies.
+enum Kind<'a> {
+    Folder,
+    Bucket(&'a S3Opener),
 }

@@ -171,6 +171,15 @@ pub fn world_digest(store: &dyn ObjectStore, files: &[ObjectMeta]) -> Result<Has
 /// Runs `work` for every item on as many threads as there are processors; results keep the items' order.
 pub(crate) fn in_parallel<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    in_parallel_on(processors, items, work)
+}
+
+/// The same on `threads` threads: more than processors when the work is waiting.
+pub(crate) fn in_parallel_on<T: Sync, R: Send>(
+    threads: usize,
+    items: &[T],
+    work: impl Fn(&T) -> R + Sync,
+) -> Vec<R> {
     let next = AtomicUsize::new(0);
     let take = || {
         let mut done = Vec::new();
@@ -183,7 +192,7 @@ pub(crate) fn in_parallel<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R 
         done
     };
     let mut results: Vec<(usize, R)> = std::thread::scope(|scope| {
-        let workers: Vec<_> = (1..processors.min(items.len()))
+        let workers: Vec<_> = (1..threads.min(items.len()))
             .map(|_| scope.spawn(take))
             .collect();
         let mut results = take();

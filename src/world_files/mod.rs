@@ -7,9 +7,11 @@ pub mod gate_verification;
 pub mod generator;
 pub mod pack_files;
 pub mod parquet_reader;
+pub mod part_location;
 pub mod staging;
 pub mod world_check;
 pub mod world_root;
+pub mod world_sync;
 
 #[cfg(test)]
 mod shipped_config_tests;

@@ -2,18 +2,28 @@
 //!
 //! Types are taken from the Parquet schema alone (text is always `Utf8`, never a dictionary or a
 //! view), so a part reads the same whichever program wrote it. Starting at row `k` skips whole row
-//! groups by the footer and whole pages by the offset index when the part has one.
+//! groups by the footer and whole pages by the offset index when the part has one. Of a part in a bucket
+//! the next row group is fetched by a thread of its own while one is decoded, within a byte bound.
 
-use std::fs::File;
+use std::error::Error;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, sync_channel};
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
+use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{
     ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader,
     ParquetRecordBatchReaderBuilder,
 };
 use parquet::file::metadata::PageIndexPolicy;
+
+use wellspring_domain::ports::StoreError;
+
+use super::part_location::{PartBytes, PartLocation};
+
+/// Bytes of row groups at hand while a part is read: one being decoded and one fetched ahead.
+const AHEAD_BYTES_MAX: u64 = 64 << 20;
 
 /// Why a part cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -51,7 +61,34 @@ pub struct PartReader {
     path: PathBuf,
     schema: SchemaRef,
     next_row: u64,
-    batches: ParquetRecordBatchReader,
+    batches: Batches,
+}
+
+/// Where the next batch comes from.
+enum Batches {
+    /// A file: one decoder over all row groups.
+    File(ParquetRecordBatchReader),
+    /// An object: a decoder per row group, made when its bytes are here.
+    Object {
+        fetched: Receiver<Result<FetchedGroup, PartError>>,
+        plan: GroupPlan,
+        current: Option<ParquetRecordBatchReader>,
+    },
+}
+
+/// A row group whose bytes are here.
+struct FetchedGroup {
+    group: usize,
+    bytes: PartBytes,
+}
+
+/// How row groups are decoded.
+struct GroupPlan {
+    path: PathBuf,
+    metadata: ArrowReaderMetadata,
+    batch_size: usize,
+    /// Rows to leave out of the first row group.
+    offset: usize,
 }
 
 /// A record batch and the row number, within its part, of its first row.
@@ -65,21 +102,29 @@ pub struct PartBatch {
 
 impl PartReader {
     /// Opens a part and stands before row `start_row` (0-based). A start beyond the end gives no rows.
-    pub fn open(path: &Path, batch_size: usize, start_row: u64) -> Result<Self, PartError> {
-        let file = open_file(path)?;
-        let metadata = load_metadata(path, &file, start_row)?;
+    pub fn open(part: &PartLocation, batch_size: usize, start_row: u64) -> Result<Self, PartError> {
+        let path = part.shown();
+        let bytes = part.open()?;
+        let metadata = load_metadata(&path, &bytes, start_row)?;
         let (first_group, rows_before) = group_at(&metadata, start_row);
-        let groups = (first_group..metadata.metadata().num_row_groups()).collect();
-        let schema = metadata.schema().clone();
-        let offset = usize::try_from(start_row - rows_before).unwrap_or(usize::MAX);
-        let batches = ParquetRecordBatchReaderBuilder::new_with_metadata(file, metadata)
-            .with_row_groups(groups)
-            .with_offset(offset)
-            .with_batch_size(batch_size.max(1))
-            .build()
-            .map_err(|error| decode_error(path, &error))?;
+        let plan = GroupPlan {
+            path: path.clone(),
+            metadata,
+            batch_size: batch_size.max(1),
+            offset: usize::try_from(start_row - rows_before).unwrap_or(usize::MAX),
+        };
+        let schema = plan.metadata.schema().clone();
+        let groups = first_group..plan.metadata.metadata().num_row_groups();
+        let batches = match part.is_remote() {
+            false => Batches::File(plan.decoder(bytes, groups.collect())?),
+            true => Batches::Object {
+                fetched: fetch_ahead(bytes, plan.metadata.clone(), groups.collect()),
+                plan,
+                current: None,
+            },
+        };
         Ok(Self {
-            path: path.to_owned(),
+            path,
             schema,
             next_row: start_row,
             batches,
@@ -92,13 +137,80 @@ impl PartReader {
     }
 }
 
+impl GroupPlan {
+    fn decoder(
+        &self,
+        bytes: PartBytes,
+        groups: Vec<usize>,
+    ) -> Result<ParquetRecordBatchReader, PartError> {
+        ParquetRecordBatchReaderBuilder::new_with_metadata(bytes, self.metadata.clone())
+            .with_row_groups(groups)
+            .with_offset(self.offset)
+            .with_batch_size(self.batch_size)
+            .build()
+            .map_err(|error| decode_error(&self.path, &error))
+    }
+}
+
+/// Fetches row groups in order, one ahead of the one that is decoded. Ends when nobody listens.
+fn fetch_ahead(
+    bytes: PartBytes,
+    metadata: ArrowReaderMetadata,
+    groups: Vec<usize>,
+) -> Receiver<Result<FetchedGroup, PartError>> {
+    // Without room in the channel: one group is decoded, one waits in the hand of the fetcher.
+    let (sender, fetched) = sync_channel(0);
+    std::thread::spawn(move || {
+        for group in groups {
+            let metadata = metadata.metadata();
+            let all = ProjectionMask::all();
+            let with = bytes.with_group(metadata, group, &all, AHEAD_BYTES_MAX / 2);
+            let failed = with.is_err();
+            let with = with.map(|bytes| FetchedGroup { group, bytes });
+            if sender.send(with).is_err() || failed {
+                return;
+            }
+        }
+    });
+    fetched
+}
+
+impl Batches {
+    fn next(&mut self, path: &Path) -> Option<Result<RecordBatch, PartError>> {
+        let decoded =
+            |rows: Result<RecordBatch, _>| rows.map_err(|error| decode_error(path, &error));
+        let (fetched, plan, current) = match self {
+            Batches::File(batches) => return batches.next().map(decoded),
+            Batches::Object {
+                fetched,
+                plan,
+                current,
+            } => (fetched, plan, current),
+        };
+        loop {
+            if let Some(rows) = current.as_mut().and_then(Iterator::next) {
+                return Some(decoded(rows));
+            }
+            let decoder = match fetched.recv() {
+                Err(_) => return None,
+                Ok(group) => group.and_then(|group| plan.decoder(group.bytes, vec![group.group])),
+            };
+            plan.offset = 0;
+            match decoder {
+                Ok(decoder) => *current = Some(decoder),
+                Err(error) => return Some(Err(error)),
+            }
+        }
+    }
+}
+
 impl Iterator for PartReader {
     type Item = Result<PartBatch, PartError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let rows = match self.batches.next()? {
+        let rows = match self.batches.next(&self.path)? {
             Ok(rows) => rows,
-            Err(error) => return Some(Err(decode_error(&self.path, &error))),
+            Err(error) => return Some(Err(error)),
         };
         let first_row = self.next_row;
         self.next_row += rows.num_rows() as u64;
@@ -107,23 +219,15 @@ impl Iterator for PartReader {
 }
 
 /// Number of rows of a part, from its footer.
-pub fn row_count(path: &Path) -> Result<u64, PartError> {
-    let file = open_file(path)?;
-    let metadata = load_metadata(path, &file, 0)?;
+pub fn row_count(part: &PartLocation) -> Result<u64, PartError> {
+    let metadata = load_metadata(&part.shown(), &part.open()?, 0)?;
     Ok(total_rows(&metadata))
-}
-
-fn open_file(path: &Path) -> Result<File, PartError> {
-    File::open(path).map_err(|source| PartError::Open {
-        path: path.to_owned(),
-        source,
-    })
 }
 
 /// The page index is only worth its bytes when the reader does not start at row 0.
 fn load_metadata(
     path: &Path,
-    file: &File,
+    bytes: &PartBytes,
     start_row: u64,
 ) -> Result<ArrowReaderMetadata, PartError> {
     let offset_index = match start_row {
@@ -133,7 +237,7 @@ fn load_metadata(
     let options = ArrowReaderOptions::new()
         .with_skip_arrow_metadata(true)
         .with_offset_index_policy(offset_index);
-    ArrowReaderMetadata::load(file, options).map_err(|error| decode_error(path, &error))
+    ArrowReaderMetadata::load(bytes, options).map_err(|error| decode_error(path, &error))
 }
 
 /// The row group that holds `row`, and how many rows lie before that group.
@@ -157,7 +261,18 @@ fn total_rows(metadata: &ArrowReaderMetadata) -> u64 {
         .unsigned_abs()
 }
 
-pub(crate) fn decode_error(path: &Path, error: &dyn std::fmt::Display) -> PartError {
+/// A store that could not be reached is no broken part.
+pub(crate) fn decode_error(path: &Path, error: &(dyn Error + 'static)) -> PartError {
+    let mut next = Some(error);
+    while let Some(cause) = next {
+        if let Some(StoreError::Unavailable { .. }) = cause.downcast_ref::<StoreError>() {
+            return PartError::Open {
+                path: path.to_owned(),
+                source: std::io::Error::other(cause.to_string()),
+            };
+        }
+        next = cause.source();
+    }
     PartError::Decode {
         path: path.to_owned(),
         reason: error.to_string(),
@@ -166,6 +281,7 @@ pub(crate) fn decode_error(path: &Path, error: &dyn std::fmt::Display) -> PartEr
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
     use std::sync::Arc;
 
     use super::*;
@@ -201,7 +317,7 @@ mod tests {
     }
 
     fn numbers_from(path: &Path, start_row: u64) -> Vec<i64> {
-        let batches = PartReader::open(path, 300, start_row).unwrap();
+        let batches = PartReader::open(&PartLocation::of_file(path), 300, start_row).unwrap();
         let numbers = batches.flat_map(|batch| {
             let batch = batch.unwrap();
             let numbers = batch
@@ -235,13 +351,15 @@ mod tests {
             assert!(numbers_from(&path, 2_500).is_empty());
             assert!(numbers_from(&path, 1 << 40).is_empty());
         }
-        assert_eq!(row_count(&dir.path().join("part.parquet")).unwrap(), 2_500);
+        let part = PartLocation::of_file(&dir.path().join("part.parquet"));
+        assert_eq!(row_count(&part).unwrap(), 2_500);
     }
 
     #[test]
     fn text_is_always_plain_utf8_whatever_the_writer_used() {
         let dir = tempfile::tempdir().unwrap();
-        let part = PartReader::open(&part(dir.path(), true), 10, 0).unwrap();
+        let part = PartLocation::of_file(&part(dir.path(), true));
+        let part = PartReader::open(&part, 10, 0).unwrap();
         for column in ["word", "text"] {
             let field = part.schema().field_with_name(column).unwrap();
             assert_eq!(field.data_type(), &DataType::Utf8);
@@ -253,7 +371,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("part.parquet");
         let code = || {
-            PartReader::open(&path, 10, 0)
+            PartReader::open(&PartLocation::of_file(&path), 10, 0)
                 .map(|_| ())
                 .map_err(|error| error.code())
         };

@@ -13,6 +13,7 @@ use wellspring_domain::canonical_json::to_cj;
 
 use super::evidence_digest::matched_files;
 use super::parquet_reader::PartReader;
+use super::part_location::PartLocation;
 use super::test_world::TestWorld;
 use crate::settings::refs::yaml_value;
 use crate::settings::shipped;
@@ -66,8 +67,12 @@ fn outputs(world: &TestWorld) -> Vec<OutputRows> {
         let path = entry.render_path(&world.tokens()).unwrap();
         let mut rows = Vec::new();
         for part in matched_files(&world.store, &path).unwrap() {
-            let mut reader =
-                PartReader::open(&world.root.join(part.key), ROWS_PER_PART, 0).unwrap();
+            let mut reader = PartReader::open(
+                &PartLocation::of_file(&world.root.join(part.key)),
+                ROWS_PER_PART,
+                0,
+            )
+            .unwrap();
             let batch = reader.next().unwrap().unwrap().rows;
             rows.extend((0..batch.num_rows()).map(|row| payload(&batch, row)));
         }

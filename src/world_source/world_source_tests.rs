@@ -1,6 +1,7 @@
 //! Views on disk: checks before the first row, order of parts, resumption, column types.
 
 use super::*;
+use std::path::{Path, PathBuf};
 use arrow::array::{
     ArrayRef, BinaryArray, BooleanArray, Decimal128Array, Int32Array, Int64Array, ListArray,
     RecordBatch, StringArray, StructArray, TimestampMicrosecondArray, UInt64Array,

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use wellspring_domain::ids::Hash32;
 use wellspring_domain::ports::{
     Clock, ControlBus, ControlRecord, EquivalenceOutcome, LeaseGrant, Leases, ObjectMeta,
-    ObjectStore, PutOutcome, RunEquivalence, StoreError,
+    ObjectStore, ObjectWriter, PutOutcome, RunEquivalence, StoreError, WriteMode,
 };
 use wellspring_domain::provenance::Provenance;
 use wellspring_domain::run_paths::{PlatformRunId, RunPaths};
@@ -172,6 +172,9 @@ impl ObjectStore for MortalStore {
     }
     fn open_reader(&self, key: &str) -> Result<Box<dyn Read + Send>, StoreError> {
         self.0.open_reader(key)
+    }
+    fn open_writer(&self, key: &str, mode: WriteMode) -> Result<Box<dyn ObjectWriter>, StoreError> {
+        self.0.open_writer(key, mode)
     }
     fn head(&self, key: &str) -> Result<Option<ObjectMeta>, StoreError> {
         self.0.head(key)

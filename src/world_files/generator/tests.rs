@@ -9,6 +9,7 @@ use arrow::datatypes::{Int64Type, UInt64Type};
 
 use super::*;
 use crate::world_files::parquet_reader::PartReader;
+use crate::world_files::part_location::PartLocation;
 
 fn world(events: u64, parts: u32) -> (tempfile::TempDir, WorldSummary) {
     let dir = tempfile::tempdir().unwrap();
@@ -48,7 +49,7 @@ fn rows_of(summary: &WorldSummary, output: layout::Output) -> Vec<RecordBatch> {
         .collect();
     parts.sort();
     let read = |part: &PathBuf| {
-        PartReader::open(part, 1024, 0)
+        PartReader::open(&PartLocation::of_file(part), 1024, 0)
             .unwrap()
             .map(|b| b.unwrap().rows)
     };

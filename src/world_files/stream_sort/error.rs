@@ -2,11 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
+use wellspring_domain::ports::StoreError;
 use wellspring_domain::world::stream_view::StreamViewRefusal;
 
 use crate::world_files::parquet_reader::PartError;
 
-/// Why a sort stopped. The target folder is as it was before.
+/// Why a sort stopped. A target folder is as it was before; in a bucket parts may lie that no receipt
+/// commits.
 #[derive(Debug, thiserror::Error)]
 pub enum SortError {
     /// What lies in the target folder forbids a sort.
@@ -104,6 +106,9 @@ pub enum SortError {
         /// What is wrong.
         reason: String,
     },
+    /// The object store refused, or could not be reached.
+    #[error(transparent)]
+    Store(StoreError),
     /// The file system refused.
     #[error("{path}: {reason}")]
     Io {
@@ -131,6 +136,7 @@ impl SortError {
             Self::PartRenameCollision { .. } => "STREAM_VIEW_PART_RENAME_COLLISION",
             Self::Busy { .. } => "STREAM_SORT_BUSY",
             Self::Source { .. } => "STREAM_SORT_SOURCE_UNREADABLE",
+            Self::Store(error) => error.code(),
             Self::Io { .. } => "STREAM_SORT_IO_FAILED",
         }
     }
@@ -155,6 +161,10 @@ impl SortError {
             path: path.to_owned(),
             reason: error.to_string(),
         }
+    }
+
+    pub(super) fn store(error: StoreError) -> Self {
+        Self::Store(error)
     }
 
     pub(super) fn source(path: &Path, reason: impl std::fmt::Display) -> Self {

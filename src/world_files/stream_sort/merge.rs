@@ -1,7 +1,7 @@
 //! Pass 2: sorts bucket by bucket and writes the parts. Sorting and encoding run beside each other.
 
+use crate::world_files::part_location::PartLocation;
 use std::ops::ControlFlow;
-use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use arrow::array::{RecordBatch, RecordBatchOptions};
@@ -29,7 +29,7 @@ pub(super) fn merge(
     held: Held,
     keys: &KeyPlan,
     mut sink: PartSink<'_>,
-) -> Result<Vec<PathBuf>, SortError> {
+) -> Result<Vec<PartLocation>, SortError> {
     let (sender, receiver) = sync_channel::<Chunk>(CHUNKS_WAITING);
     std::thread::scope(|scope| {
         let sorting = scope.spawn(move || sort_held(held, keys, &sender));

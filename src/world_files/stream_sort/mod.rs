@@ -2,9 +2,9 @@
 //!
 //! Pass 1 reads the source once, counts it, and holds it: in memory when it fits, else in spill files
 //! cut into buckets of the key range. Pass 2 sorts bucket by bucket and writes the parts, pass 3 reads
-//! the written parts again and compares. The view is built in a staging folder beside its target, parts
-//! first, then manifest, then receipt, and becomes visible by one rename: a killed sort leaves no
-//! partial view. The memory limit covers waiting rows, one bucket, decoding and one open row group.
+//! the written parts again and compares. Parts are written first, then manifest, then receipt; in a folder
+//! the view is built beside its target and becomes visible by one rename, in a bucket by its receipt. The
+//! memory limit covers waiting rows, one bucket, decoding and one open row group.
 
 mod buckets;
 mod dictionary;
@@ -20,14 +20,12 @@ mod scan;
 mod source;
 mod spill;
 mod stats;
-mod view_files;
+mod view_target;
 
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
 mod world_tests;
-
-use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 use wellspring_domain::ids;
@@ -39,12 +37,12 @@ use wellspring_domain::world::stream_view::{
 
 use super::evidence_digest::matched_files;
 use super::parquet_reader::PartReader;
-use super::staging::{StagingDir, StagingError};
-use crate::object_store::local_files::LocalFiles;
+use super::part_location::PartLocation;
 use keys::KeyPlan;
 use part_sink::{PartSink, Windows};
 use scan::{ScanContext, Scanned};
 use source::Source;
+use view_target::{ViewPlace, ViewTarget};
 
 pub use error::SortError;
 pub use request::{MEMORY_LIMIT_DEFAULT, SortRequest};
@@ -60,9 +58,8 @@ pub struct SortOutcome {
 
 /// Names of the columns of an output's parts, from the footer of the first one.
 pub fn source_columns(request: &SortRequest) -> Result<Vec<String>, SortError> {
-    let paths = source_paths(request)?;
-    let first = Path::new(&paths[0]);
-    let part = PartReader::open(first, 1, 0)?;
+    let found = source_parts(request)?;
+    let part = PartReader::open(&found[0].1, 1, 0)?;
     Ok(part
         .schema()
         .fields()
@@ -78,26 +75,22 @@ pub fn sort_output(
     on_rows: &(dyn Fn(u64) + Sync),
 ) -> Result<SortOutcome, SortError> {
     check_granularity(request)?;
-    let paths = source_paths(request)?;
+    let found = source_parts(request)?;
+    let (paths, parts): (Vec<String>, Vec<PartLocation>) = found.into_iter().unzip();
     let sort_keys = stream_view::sort_keys(&request.output_id, &request.key_overrides);
     let identity = identity(request, &paths, &sort_keys);
-    let target = PathBuf::from(request.view_dir());
-    if let Some(outcome) = existing_view(&target, &identity)? {
+    let place = ViewPlace::of(request)?;
+    if let Some(outcome) = existing_view(&place, &identity)? {
         return Ok(outcome);
     }
-    let staging = StagingDir::claim(&staging_path(&target)).map_err(staging_error)?;
+    let target = place.claim()?;
     // Between the first look and the claim another process may have built it.
-    if let Some(outcome) = existing_view(&target, &identity)? {
+    if let Some(outcome) = existing_view(&place, &identity)? {
         return Ok(outcome);
     }
-    let built = build(request, &paths, &sort_keys, staging.path(), on_rows)?;
-    let receipt = write_documents(request, &identity, sort_keys, built, staging.path(), clock)?;
-    staging
-        .publish(&target)
-        .map_err(|error| SortError::PartRenameCollision {
-            path: target.clone(),
-            reason: error.to_string(),
-        })?;
+    let built = build(request, &parts, &sort_keys, &target, on_rows)?;
+    let receipt = write_documents(request, &identity, sort_keys, built, &target, clock)?;
+    target.publish()?;
     Ok(SortOutcome {
         receipt,
         built: true,
@@ -113,24 +106,29 @@ fn check_granularity(request: &SortRequest) -> Result<(), SortError> {
     }
 }
 
-/// The part paths as strings in byte order: this is the `filename` of the tie-breakers.
-fn source_paths(request: &SortRequest) -> Result<Vec<String>, SortError> {
-    let root = Path::new(&request.engine_run_root);
-    let store = LocalFiles::new(root);
-    let found = matched_files(&store, request.source_pattern.trim());
-    let found = found.map_err(|error| SortError::source(root, error))?;
-    let mut paths: Vec<String> = found
-        .iter()
-        .map(|file| join_root(&request.engine_run_root, &file.key))
+/// The parts with their paths as strings, in byte order of these: they are the `filename` of the
+/// tie-breakers.
+fn source_parts(request: &SortRequest) -> Result<Vec<(String, PartLocation)>, SortError> {
+    let root = &request.engine_run_root;
+    let store = request.stores.open(root);
+    let store = store.map_err(|error| SortError::store(error.into_store_error(root)))?;
+    let found = matched_files(store.as_ref(), request.source_pattern.trim());
+    let mut parts: Vec<(String, PartLocation)> = found
+        .map_err(SortError::store)?
+        .into_iter()
+        .map(|file| {
+            let path = join_root(root, &file.key);
+            (path, PartLocation::new(store.clone(), file.key))
+        })
         .collect();
-    paths.sort_unstable();
-    if paths.is_empty() {
+    parts.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+    if parts.is_empty() {
         return Err(SortError::OutputPathsEmpty {
             output_id: request.output_id.clone(),
             pattern: join_root(&request.engine_run_root, &request.source_pattern),
         });
     }
-    Ok(paths)
+    Ok(parts)
 }
 
 fn identity(request: &SortRequest, paths: &[String], sort_keys: &[String]) -> SortIdentity {
@@ -149,8 +147,11 @@ fn identity(request: &SortRequest, paths: &[String], sort_keys: &[String]) -> So
     }
 }
 
-fn existing_view(target: &Path, identity: &SortIdentity) -> Result<Option<SortOutcome>, SortError> {
-    let existing = view_files::look_at(target).map_err(|error| SortError::io(target, &error))?;
+fn existing_view(
+    place: &ViewPlace,
+    identity: &SortIdentity,
+) -> Result<Option<SortOutcome>, SortError> {
+    let existing = place.look()?;
     match stream_view::decide_sort(&existing, identity)? {
         SortDecision::Build => Ok(None),
         SortDecision::Skip => {
@@ -163,19 +164,6 @@ fn existing_view(target: &Path, identity: &SortIdentity) -> Result<Option<SortOu
     }
 }
 
-/// Beside the target, under a name that no reader of views looks at.
-fn staging_path(target: &Path) -> PathBuf {
-    let name = target.file_name().unwrap_or_default().to_string_lossy();
-    target.with_file_name(format!(".{name}.sorting"))
-}
-
-fn staging_error(error: StagingError) -> SortError {
-    match error {
-        StagingError::Busy(path) => SortError::Busy { path },
-        StagingError::Io { path, source } => SortError::io(&path, &source),
-    }
-}
-
 /// Statistics of a finished set of parts.
 struct Built {
     raw: SortStats,
@@ -184,24 +172,24 @@ struct Built {
 
 fn build(
     request: &SortRequest,
-    paths: &[String],
+    parts: &[PartLocation],
     sort_keys: &[String],
-    staging: &Path,
+    target: &ViewTarget,
     on_rows: &(dyn Fn(u64) + Sync),
 ) -> Result<Built, SortError> {
-    let paths: Vec<PathBuf> = paths.iter().map(PathBuf::from).collect();
-    let source = Source::open(&paths, keys::leading_columns(sort_keys))?;
+    let columns = keys::leading_columns(sort_keys);
+    let source = Source::open(parts, columns, request.group_bytes_max())?;
     let keys = KeyPlan::new(&request.output_id, sort_keys, &source)?;
     let scanned = scan::scan(&ScanContext {
         source: &source,
         keys: &keys,
         memory_limit: request.memory_limit,
         threads: request.thread_count(),
-        temp_dir: request.temp_dir.as_deref().unwrap_or(staging),
+        temp_dir: request.temp_dir.as_ref().unwrap_or(&target.spill_dir()),
         on_rows,
     })?;
     let windows = windows(request, &keys, &scanned)?;
-    let sink = PartSink::new(&source, staging, windows);
+    let sink = PartSink::new(&source, target, windows);
     let parts = merge::merge(scanned.held, &keys, sink)?;
     let raw = scanned.stats.to_receipt(&keys);
     let sorted = read_back(request, sort_keys, &parts, &raw)?;
@@ -228,7 +216,7 @@ fn windows(request: &SortRequest, keys: &KeyPlan, scanned: &Scanned) -> Result<W
 fn read_back(
     request: &SortRequest,
     sort_keys: &[String],
-    parts: &[PathBuf],
+    parts: &[PartLocation],
     raw: &SortStats,
 ) -> Result<SortStats, SortError> {
     let output_id = request.output_id.clone();
@@ -261,7 +249,7 @@ fn read_back(
 fn stats_with_retries(
     request: &SortRequest,
     sort_keys: &[String],
-    parts: &[PathBuf],
+    parts: &[PartLocation],
 ) -> Result<(SortStats, bool), SortError> {
     let attempts = request.stats_attempts.max(1);
     let mut reason = String::new();
@@ -285,9 +273,10 @@ fn stats_with_retries(
 fn stats_of_parts(
     request: &SortRequest,
     sort_keys: &[String],
-    parts: &[PathBuf],
+    parts: &[PartLocation],
 ) -> Result<(SortStats, bool), SortError> {
-    let written = Source::open(parts, keys::leading_columns(sort_keys))?;
+    let columns = keys::leading_columns(sort_keys);
+    let written = Source::open(parts, columns, request.group_bytes_max())?;
     let keys = KeyPlan::new(&request.output_id, sort_keys, &written)?;
     let reread = stats::reread(&written, &keys, request.thread_count())?;
     Ok((reread.stats.to_receipt(&keys), reread.is_ordered))
@@ -299,7 +288,7 @@ fn write_documents(
     identity: &SortIdentity,
     sort_keys: Vec<String>,
     built: Built,
-    staging: &Path,
+    target: &ViewTarget,
     clock: &dyn Clock,
 ) -> Result<Value, SortError> {
     let created_utc = clock.now().format_off();
@@ -330,6 +319,6 @@ fn write_documents(
         created_utc,
         status: "OK".to_owned(),
     };
-    view_files::write(&staging.join(stream_view::MANIFEST_FILE), &manifest)?;
-    view_files::write(&staging.join(stream_view::RECEIPT_FILE), &receipt)
+    target.write(stream_view::MANIFEST_FILE, &manifest)?;
+    target.write(stream_view::RECEIPT_FILE, &receipt)
 }

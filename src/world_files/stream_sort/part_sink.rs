@@ -1,21 +1,22 @@
 //! Writes sorted rows as the parts of a view: one part, or one per window of days (contract 3.7).
 
-use std::fs::File;
-use std::path::{Path, PathBuf};
-
 use arrow::array::{ArrayRef, RecordBatch};
 use arrow::datatypes::SchemaRef;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_writer::ArrowWriterOptions;
 use parquet::basic::{Compression, ZstdLevel};
+use parquet::errors::ParquetError;
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::schema::types::ColumnPath;
+use wellspring_domain::ports::ObjectWriter;
 use wellspring_domain::time_text::Micros;
 
 use super::error::SortError;
 use super::keys::KeyPlan;
 use super::roles::Role;
 use super::source::Source;
+use super::view_target::ViewTarget;
+use crate::world_files::part_location::PartLocation;
 
 const ROWS_PER_GROUP: usize = 131_072;
 const CREATED_BY: &str = "wellspring stream sort";
@@ -49,20 +50,20 @@ pub(super) struct PartSink<'a> {
     source: &'a Source,
     dictionaries: Vec<Option<ArrayRef>>,
     schema: SchemaRef,
-    dir: &'a Path,
+    target: &'a ViewTarget,
     windows: Windows,
-    written: Vec<PathBuf>,
-    open: Option<ArrowWriter<File>>,
+    written: Vec<PartLocation>,
+    open: Option<ArrowWriter<Box<dyn ObjectWriter>>>,
 }
 
 impl<'a> PartSink<'a> {
-    /// Parts in `dir`. The source must have been read to its end: its dictionaries are final now.
-    pub(super) fn new(source: &'a Source, dir: &'a Path, windows: Windows) -> Self {
+    /// Parts in `target`. The source must have been read to its end: its dictionaries are final now.
+    pub(super) fn new(source: &'a Source, target: &'a ViewTarget, windows: Windows) -> Self {
         Self {
             source,
             dictionaries: source.dictionaries(),
             schema: source.expanded_schema(),
-            dir,
+            target,
             windows,
             written: Vec::new(),
             open: None,
@@ -90,7 +91,7 @@ impl<'a> PartSink<'a> {
     }
 
     /// Closes the last part; windows without rows get an empty one. Gives the parts in order.
-    pub(super) fn finish(mut self) -> Result<Vec<PathBuf>, SortError> {
+    pub(super) fn finish(mut self) -> Result<Vec<PartLocation>, SortError> {
         self.open_window(self.windows.0.len())?;
         self.close()?;
         Ok(self.written)
@@ -100,16 +101,14 @@ impl<'a> PartSink<'a> {
     fn open_window(&mut self, window: usize) -> Result<(), SortError> {
         while self.written.len() <= window {
             self.close()?;
-            let path = self
-                .dir
-                .join(format!("part-{:06}.parquet", self.written.len()));
-            let file = File::create_new(&path).map_err(|error| SortError::io(&path, &error))?;
+            let name = format!("part-{:06}.parquet", self.written.len());
+            let part = self.target.create_part(&name)?;
             let options = ArrowWriterOptions::new()
                 .with_skip_arrow_metadata(true)
                 .with_properties(self.properties());
-            let writer = ArrowWriter::try_new_with_options(file, self.schema.clone(), options);
-            self.open = Some(writer.map_err(|error| SortError::source(&path, error))?);
-            self.written.push(path);
+            let writer = ArrowWriter::try_new_with_options(part, self.schema.clone(), options);
+            self.open = Some(writer.map_err(|error| failed(self.target, error))?);
+            self.written.push(self.target.part(&name));
         }
         Ok(())
     }
@@ -118,7 +117,7 @@ impl<'a> PartSink<'a> {
         match &mut self.open {
             Some(writer) => writer
                 .write(rows)
-                .map_err(|error| SortError::source(self.dir, error)),
+                .map_err(|error| failed(self.target, error)),
             None => Ok(()),
         }
     }
@@ -127,11 +126,10 @@ impl<'a> PartSink<'a> {
         let Some(writer) = self.open.take() else {
             return Ok(());
         };
-        let file = writer
+        let part = writer
             .into_inner()
-            .map_err(|error| SortError::source(self.dir, error))?;
-        file.sync_all()
-            .map_err(|error| SortError::io(self.dir, &error))
+            .map_err(|error| failed(self.target, error))?;
+        self.target.finish_part(part)
     }
 
     /// Values that hardly repeat are written plainly: building their dictionary would be in vain.
@@ -153,6 +151,11 @@ impl<'a> PartSink<'a> {
             })
             .build()
     }
+}
+
+/// A part that cannot be written: the store's own words when it is the store.
+fn failed(target: &ViewTarget, error: ParquetError) -> SortError {
+    SortError::source(target.shown(), error)
 }
 
 #[cfg(test)]

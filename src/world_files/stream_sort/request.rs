@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::object_store::ObjectStores;
 use wellspring_domain::world::catalogue::{CatalogueError, OutputEntry};
 use wellspring_domain::world::stream_view::{self, GRANULARITY_FLAT, SortKeyOverrides};
 use wellspring_domain::world::world_key::{RunReceipt, WorldKey};
@@ -35,7 +36,10 @@ pub struct SortRequest {
     pub chunk_days: u32,
     /// Reading threads; 0 means one per processor.
     pub threads: usize,
-    /// Where spill files live; the staging folder when none.
+    /// Opens the world and the views.
+    pub stores: ObjectStores,
+    /// Where spill files live, always on this machine; the staging folder when none, or the system's
+    /// folder for temporary files when the view goes into a bucket.
     pub temp_dir: Option<PathBuf>,
     /// How often the written parts are read back before giving up.
     pub stats_attempts: u32,
@@ -64,6 +68,7 @@ impl SortRequest {
             memory_limit: MEMORY_LIMIT_DEFAULT,
             chunk_days: 0,
             threads: 0,
+            stores: ObjectStores::folders(),
             temp_dir: None,
             stats_attempts: 3,
             stats_retry_delay: Duration::from_secs(2),
@@ -88,13 +93,24 @@ impl SortRequest {
         ))
     }
 
-    /// Folder of the view (contract 3.7).
-    pub fn view_dir(&self) -> String {
-        let base = match &self.stream_view_base {
+    /// Base of all views (contract 3.7).
+    pub fn view_base(&self) -> String {
+        match &self.stream_view_base {
             Some(base) => base.clone(),
             None => stream_view::default_base(&self.engine_run_root),
-        };
-        stream_view::view_dir(&base, &self.output_id)
+        }
+    }
+
+    /// Folder of the view (contract 3.7).
+    pub fn view_dir(&self) -> String {
+        stream_view::view_dir(&self.view_base(), &self.output_id)
+    }
+
+    /// Bytes of a row group in a bucket that one thread may fetch at once; decoding has its share of the
+    /// memory limit.
+    pub(super) fn group_bytes_max(&self) -> u64 {
+        let threads = self.thread_count().max(1) as u64;
+        (self.memory_limit / 10 / threads).min(64 << 20)
     }
 
     pub(super) fn thread_count(&self) -> usize {

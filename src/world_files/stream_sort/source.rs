@@ -5,7 +5,6 @@
 //! and a column that the footers call constant is left out and put back when the view is written. Both
 //! are decided from the footers alone, and the rows are checked against them while reading.
 
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -21,6 +20,7 @@ use super::dictionary::{Coder, SharedDictionary};
 use super::error::SortError;
 use super::roles::{Role, assign_roles, compact_schema, dictionary_bytes, with_dictionaries};
 use super::row_hash;
+use crate::world_files::part_location::{PartBytes, PartLocation};
 
 /// Rows decoded at a time.
 const BATCH_ROWS: usize = 8_192;
@@ -28,6 +28,7 @@ const BATCH_ROWS: usize = 8_192;
 /// One part and its footer.
 pub(super) struct Part {
     path: PathBuf,
+    bytes: PartBytes,
     metadata: ArrowReaderMetadata,
 }
 
@@ -50,6 +51,8 @@ pub(super) struct Source {
     pub(super) compact_schema: SchemaRef,
     /// Positions in `schema`, by column name.
     by_name: Vec<usize>,
+    /// Bytes of a row group that may be fetched at once.
+    group_bytes_max: u64,
 }
 
 /// Compact rows and the hash of each original row.
@@ -60,20 +63,31 @@ pub(super) struct CompactRows {
 
 impl Source {
     /// Opens all parts. Columns named in `keys` stay plain, so that they can be compared.
-    pub(super) fn open(paths: &[PathBuf], keys: &[String]) -> Result<Self, SortError> {
+    pub(super) fn open(
+        locations: &[PartLocation],
+        keys: &[String],
+        group_bytes_max: u64,
+    ) -> Result<Self, SortError> {
+        let paths: Vec<PathBuf> = locations.iter().map(PartLocation::shown).collect();
+        let opened = locations
+            .iter()
+            .map(PartLocation::open)
+            .collect::<Result<Vec<_>, _>>()?;
         let plain = paths
             .iter()
-            .map(|path| load(path, None))
+            .zip(&opened)
+            .map(|(path, bytes)| load(path, bytes))
             .collect::<Result<Vec<_>, _>>()?;
-        let schema = common_schema(paths, &plain)?;
+        let schema = common_schema(&paths, &plain)?;
         let roles = assign_roles(&schema, &plain, keys);
         let hinted = with_dictionaries(&schema, &roles);
-        let parts = paths
-            .iter()
-            .map(|path| {
+        let parts = paths.into_iter().zip(opened).zip(plain);
+        let parts = parts
+            .map(|((path, bytes), plain)| {
                 Ok(Part {
-                    path: path.clone(),
-                    metadata: load(path, Some(&hinted))?,
+                    metadata: with_schema(&path, &plain, &hinted)?,
+                    path,
+                    bytes,
                 })
             })
             .collect::<Result<Vec<_>, SortError>>()?;
@@ -86,6 +100,7 @@ impl Source {
             roles,
             compact_schema,
             by_name,
+            group_bytes_max,
         })
     }
 
@@ -125,9 +140,9 @@ impl Source {
     /// Reads one row group as compact rows.
     pub(super) fn read(&self, unit: Unit) -> Result<UnitReader<'_>, SortError> {
         let part = &self.parts[unit.part];
-        let file = File::open(&part.path).map_err(|error| SortError::io(&part.path, &error))?;
+        let bytes = self.group_bytes(unit, &ProjectionMask::all())?;
         let batches =
-            ParquetRecordBatchReaderBuilder::new_with_metadata(file, part.metadata.clone())
+            ParquetRecordBatchReaderBuilder::new_with_metadata(bytes, part.metadata.clone())
                 .with_row_groups(vec![unit.group])
                 .with_batch_size(BATCH_ROWS)
                 .build()
@@ -141,6 +156,13 @@ impl Source {
         })
     }
 
+    /// The bytes of a row group's wanted columns, or a way to them.
+    fn group_bytes(&self, unit: Unit, columns: &ProjectionMask) -> Result<PartBytes, SortError> {
+        let part = &self.parts[unit.part];
+        let (metadata, max) = (part.metadata.metadata(), self.group_bytes_max);
+        Ok(part.bytes.with_group(metadata, unit.group, columns, max)?)
+    }
+
     /// Reads one plain column of one row group.
     pub(super) fn read_column(
         &self,
@@ -148,10 +170,10 @@ impl Source {
         column: &str,
     ) -> Result<impl Iterator<Item = Result<ArrayRef, SortError>>, SortError> {
         let part = &self.parts[unit.part];
-        let file = File::open(&part.path).map_err(|error| SortError::io(&part.path, &error))?;
         let mask = ProjectionMask::columns(part.metadata.parquet_schema(), [column]);
+        let bytes = self.group_bytes(unit, &mask)?;
         let batches =
-            ParquetRecordBatchReaderBuilder::new_with_metadata(file, part.metadata.clone())
+            ParquetRecordBatchReaderBuilder::new_with_metadata(bytes, part.metadata.clone())
                 .with_row_groups(vec![unit.group])
                 .with_projection(mask)
                 .build()
@@ -258,14 +280,21 @@ impl UnitReader<'_> {
     }
 }
 
-fn load(path: &Path, schema: Option<&SchemaRef>) -> Result<ArrowReaderMetadata, SortError> {
-    let file = File::open(path).map_err(|error| SortError::io(path, &error))?;
+fn load(path: &Path, bytes: &PartBytes) -> Result<ArrowReaderMetadata, SortError> {
     let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
-    let options = match schema {
-        Some(schema) => options.with_schema(schema.clone()),
-        None => options,
-    };
-    ArrowReaderMetadata::load(&file, options).map_err(|error| SortError::source(path, error))
+    ArrowReaderMetadata::load(bytes, options).map_err(|error| SortError::source(path, error))
+}
+
+/// The same footer, read as other types.
+fn with_schema(
+    path: &Path,
+    plain: &ArrowReaderMetadata,
+    schema: &SchemaRef,
+) -> Result<ArrowReaderMetadata, SortError> {
+    let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
+    let options = options.with_schema(schema.clone());
+    ArrowReaderMetadata::try_new(plain.metadata().clone(), options)
+        .map_err(|error| SortError::source(path, error))
 }
 
 /// All parts must have the same columns in the same order; only the nullability may differ.

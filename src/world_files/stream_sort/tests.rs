@@ -16,6 +16,7 @@ use wellspring_domain::world::world_key::WorldKey;
 
 use super::*;
 use crate::world_files::parquet_reader::PartReader;
+use crate::world_files::parquet_reader::row_count;
 
 pub(super) struct FixedClock;
 
@@ -93,7 +94,7 @@ pub(super) fn view_rows(request: &SortRequest) -> Vec<RecordBatch> {
     let mut parts = parts_of(request);
     parts.sort();
     let read = |part: &PathBuf| {
-        PartReader::open(part, 4_096, 0)
+        PartReader::open(&PartLocation::of_file(part), 4_096, 0)
             .unwrap()
             .map(|b| b.unwrap().rows)
     };
@@ -299,7 +300,7 @@ fn a_sort_in_progress_keeps_a_second_one_out() {
     let dir = tempfile::tempdir().unwrap();
     timed_part(dir.path(), "part-0.parquet", &[EARLY], 0);
     let request = request(dir.path(), "events");
-    let staging = staging_path(Path::new(&request.view_dir()));
+    let staging = view_target::staging_path(Path::new(&request.view_dir()));
     let claim = crate::world_files::staging::StagingDir::claim(&staging).unwrap();
     assert_eq!(code(sort(&request)), "STREAM_SORT_BUSY");
     drop(claim);
@@ -355,7 +356,7 @@ fn windows_of_days_give_one_part_each_and_empty_ones_too() {
     sort(&request).unwrap();
     let mut parts = parts_of(&request);
     parts.sort();
-    let rows = |part: &PathBuf| crate::world_files::parquet_reader::row_count(part).unwrap();
+    let rows = |part: &PathBuf| row_count(&PartLocation::of_file(part)).unwrap();
     assert_eq!(parts.iter().map(rows).collect::<Vec<_>>(), [1, 0, 1]);
     assert!(parts[2].ends_with("part-000002.parquet"));
 }
@@ -381,7 +382,7 @@ fn parts_that_cannot_be_read_back_or_differ_are_refused() {
     timed_part(dir.path(), "empty.parquet", &[], 0);
     let request = request(dir.path(), "events");
     let keys = stream_view::sort_keys("events", &request.key_overrides);
-    let part = |name: &str| dir.path().join("data/x").join(name);
+    let part = |name: &str| PartLocation::of_file(&dir.path().join("data/x").join(name));
     let raw = |rows: u64| SortStats {
         row_count: rows,
         hash_sum: "0".into(),
@@ -389,7 +390,7 @@ fn parts_that_cannot_be_read_back_or_differ_are_refused() {
         min_ts_utc: None,
         max_ts_utc: None,
     };
-    let check = |parts: &[PathBuf], raw: &SortStats| {
+    let check = |parts: &[PartLocation], raw: &SortStats| {
         read_back(&request, &keys, parts, raw)
             .map(|_| ())
             .map_err(|error| error.code())
