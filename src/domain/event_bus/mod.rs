@@ -4,3 +4,4 @@ pub mod backoff;
 pub mod put_lanes;
 pub mod shard_buckets;
 pub mod shard_tree;
+pub mod unsettled;

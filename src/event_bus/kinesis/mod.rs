@@ -9,6 +9,7 @@ mod fault;
 mod pace;
 mod producer;
 mod put_lane_run;
+mod put_one;
 mod reader;
 mod scan;
 mod shards;
@@ -16,6 +17,7 @@ mod streams;
 
 pub use client::{CallTimeouts, KinesisClient, KinesisWiring};
 pub use producer::{Placed, Producer, ProducerSettings, PublishError, PutItem, StreamNames};
+pub use put_one::{SingleRecord, put_record};
 pub use reader::{PageEnd, ReadFrom, ReaderSettings, Record, ShardPage, ShardReader};
 pub use scan::{OtherShards, Scan, ScanEnd, ScanFrom};
 pub use shards::{list_shards, list_shards_by_page};

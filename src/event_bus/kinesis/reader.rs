@@ -188,9 +188,12 @@ impl ShardReader {
         }
     }
 
-    /// Falls back to the beginning of the shard, once.
+    /// Takes a new iterator, and if the position itself is refused falls back to the shard's beginning, once.
     fn forget_position(&mut self, cause: &str) -> bool {
-        self.iterator = None;
+        // It may be the iterator alone; only a new one tells.
+        if self.iterator.take().is_some() {
+            return true;
+        }
         if self.stale.is_some() || self.from == ReadFrom::Start {
             return false;
         }
