@@ -1,13 +1,6 @@
-# The files that carry credentials: the S3 server's identities, and parity.env with everything the profile
-# local_parity, the Scenario Runner and the parity tests read. parity.env is plain KEY=value lines without quotes,
-# for a shell, for make and for containers alike.
+# Writes parity.env: everything the profile local_parity, the Scenario Runner and the parity tests read.
+# Plain KEY=value lines without quotes, for a shell, for make and for containers alike.
 # shellcheck shell=bash
-
-# Who may use the S3 API.
-write_s3_identities() {
-  printf '{"identities":[{"name":"parity","credentials":[{"accessKey":"%s","secretKey":"%s"}],"actions":["Admin","Read","Write","List","Tagging"]}]}\n' \
-    "$S3_ACCESS_KEY_ID" "$S3_SECRET_ACCESS_KEY" >"$1"
-}
 
 write_environment() {
   local dsn="postgresql://platform:$DATABASE_PASSWORD@127.0.0.1:$PORT_POSTGRES/platform"
