@@ -9,7 +9,7 @@ endif
 .DEFAULT_GOAL := help
 SHELL := bash
 
-PROFILE ?= local
+PROFILE ?= $(or $(WELLSPRING_PROFILE),local)
 RUNS_ROOT ?= runs
 WELLSPRING ?= cargo run --release --quiet --
 W = $(WELLSPRING) --profile $(PROFILE) --root $(RUNS_ROOT)
@@ -50,15 +50,45 @@ demo: ## Generate, seal, stream and verify a world (DEMO_EVENTS, DEMO_FLAGS)
 	$(WELLSPRING) demo --events $(DEMO_EVENTS) $(DEMO_FLAGS)
 test: lint ## Format, lints, and every test: what CI runs
 	cargo test --workspace
+	infra/parity/test
 test-fast: ## Tests of rules and actors only, seconds
 	cargo test --workspace --lib
 lint: ## Format and lints
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
+	cargo clippy --test parity -- -D warnings
 golden: ## Write generated parts of the pages anew (reason codes)
 	WELLSPRING_UPDATE_GOLDEN=1 cargo test --test repository reason_codes
 bench: ## Benchmarks of the data path
 	cargo bench
+
+# The parity stack: S3, Kinesis and PostgreSQL on this machine (docs/runbooks/parity.md)
+PARITY = infra/parity/with $(WELLSPRING) --profile local_parity
+.PHONY: parity-up parity-down parity-status parity-test
+parity-up: ## Start the parity stack and make its buckets, streams and schema
+	infra/parity/up
+	$(PARITY) bootstrap
+parity-down: ## End the parity stack; its data stay (infra/parity/down --purge removes them)
+	infra/parity/down
+parity-status: ## Show every server of the parity stack
+	infra/parity/status
+parity-test: ## Test against a parity stack of its own
+	infra/parity/test
+
+.PHONY: platform-parity-stack-up platform-parity-stack-down platform-parity-stack-status platform-parity-bootstrap \
+        platform-parity-smoke platform-oracle-sync platform-ig-service-parity
+platform-parity-stack-up: parity-up ## The same as parity-up
+platform-parity-stack-down: parity-down ## The same as parity-down
+platform-parity-stack-status: parity-status ## The same as parity-status
+platform-parity-bootstrap: ## Make the buckets, streams and schema of local_parity
+	$(PARITY) bootstrap
+platform-parity-smoke: ## A world through the parity stack: 20, 200 per output, PARITY_SMOKE_EVENTS; verified
+	cargo build --release
+	infra/parity/smoke
+platform-oracle-sync: ## Copy a world (ORACLE_SYNC_SOURCE) to ORACLE_ENGINE_RUN_ROOT of the parity stack
+	$(PARITY) oracle sync --from $(ORACLE_SYNC_SOURCE) --to $(ORACLE_ENGINE_RUN_ROOT)
+platform-ig-service-parity: ## Serve the ingestion gate on the parity stack (IG_HOST)
+	$(PARITY) gate serve --host $(IG_HOST)
 
 .PHONY: platform-run-new platform-bus-clean platform-smoke
 platform-run-new: ## Create a platform run and make it active

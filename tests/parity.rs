@@ -9,6 +9,8 @@
     reason = "a test that waits for another process waits in real time"
 )]
 
+#[path = "parity/compose.rs"]
+mod compose;
 #[path = "parity/servers.rs"]
 mod servers;
 #[path = "parity/support.rs"]

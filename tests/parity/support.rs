@@ -113,8 +113,15 @@ pub struct Faults {
 }
 
 impl Faults {
-    /// Waits until no other test disturbs servers.
+    /// Waits until no other test disturbs servers. Only tests in a module named `faults` may: they run last and
+    /// alone (`infra/parity/test`), so that no other test loses its server.
     pub fn begin() -> Self {
+        let test = std::thread::current();
+        let test = test.name().unwrap_or_default();
+        assert!(
+            test == "main" || test.contains("faults"),
+            "{test} ends servers: move it into a module named `faults`"
+        );
         let alone = ONE_FAULT_AT_A_TIME.lock();
         Faults {
             _alone: alone.unwrap_or_else(PoisonError::into_inner),

@@ -3,9 +3,9 @@
 use super::{root, text_of};
 use std::process::Command;
 
-const LINES_MAX: usize = 120;
+const LINES_MAX: usize = 150;
 
-const TARGETS: [&str; 24] = [
+const TARGETS: [&str; 35] = [
     "help",
     "demo",
     "build",
@@ -30,6 +30,17 @@ const TARGETS: [&str; 24] = [
     "platform-wsp-ready-consumer-once",
     "platform-wsp-validate-local",
     "platform-smoke",
+    "parity-up",
+    "parity-down",
+    "parity-status",
+    "parity-test",
+    "platform-parity-stack-up",
+    "platform-parity-stack-down",
+    "platform-parity-stack-status",
+    "platform-parity-bootstrap",
+    "platform-parity-smoke",
+    "platform-oracle-sync",
+    "platform-ig-service-parity",
 ];
 
 fn makefile() -> String {
