@@ -1,7 +1,7 @@
 //! The admission ledger read as a decision journal: rows by shard, segment and row.
 
 use crate::state_store::embedded::journal_source::{JournalSource, RowSpan, VisitRow};
-use crate::state_store::postgres::{AdmissionLedger, FlushKey, FlushState};
+use crate::state_store::postgres::admissions::{AdmissionLedger, FlushKey, FlushState};
 use wellspring_domain::admission::decision::RowRef;
 use wellspring_domain::admission::journal_row::JournalRow;
 use wellspring_domain::ports::StoreError;

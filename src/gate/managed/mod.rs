@@ -1,3 +1,9 @@
 //! The managed gate: claims in PostgreSQL, events on Kinesis, receipts in the object store.
 
+pub mod decision_log;
+pub mod ledger_journal;
 pub mod receipt_segment;
+pub mod reconcile;
+pub mod store;
+pub mod substrate;
+pub mod writer_leases;

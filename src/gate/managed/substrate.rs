@@ -4,7 +4,7 @@ use crate::event_bus::kinesis::{Producer, Scan, StreamNames};
 use crate::state_store::embedded::projections::{
     ProjectionTarget, QuarantineRecords, ReceiptObjects, RowWriter,
 };
-use crate::state_store::postgres::AdmissionLedger;
+use crate::state_store::postgres::admissions::AdmissionLedger;
 use std::sync::Arc;
 use std::time::Duration;
 use wellspring_domain::admission::journal_row::JournalRow;
@@ -64,7 +64,11 @@ impl Substrate {
 
     /// Writes the objects decisions stand for, write-once: quarantine records always, receipts when the
     /// layout says so. Done before the segment that refers to them.
-    pub fn write_objects(&self, run: &PlatformRunId, rows: &[JournalRow]) -> Result<(), StoreError> {
+    pub fn write_objects(
+        &self,
+        run: &PlatformRunId,
+        rows: &[JournalRow],
+    ) -> Result<(), StoreError> {
         let layout = self.layout;
         self.write_rows(run, rows, &QuarantineRecords { layout })?;
         match layout {
@@ -97,7 +101,9 @@ impl Substrate {
         std::thread::scope(|scope| {
             let writes: Vec<_> = wanted
                 .chunks(share)
-                .map(|part| scope.spawn(|| part.iter().try_for_each(|row| writer.write(&target, row))))
+                .map(|part| {
+                    scope.spawn(|| part.iter().try_for_each(|row| writer.write(&target, row)))
+                })
                 .collect();
             writes.into_iter().try_for_each(|write| {
                 write
@@ -109,7 +115,11 @@ impl Substrate {
 
     /// Writes a flush's receipt segment. One that is there already has the same rows: its number belongs
     /// to one flush, and whoever writes it renders the same decisions.
-    pub fn write_segment(&self, run: &PlatformRunId, rows: &[JournalRow]) -> Result<(), StoreError> {
+    pub fn write_segment(
+        &self,
+        run: &PlatformRunId,
+        rows: &[JournalRow],
+    ) -> Result<(), StoreError> {
         let Some(first) = rows.first() else {
             return Ok(());
         };
