@@ -115,7 +115,7 @@ fn settings_checks(settings: &Settings) -> Vec<Check> {
                 .map(|p| failed("referenced files", p.to_string())),
         ),
     }
-    match settings.require_embedded() {
+    match settings.require_backends() {
         Ok(()) => checks.extend(folder_checks(settings)),
         Err(error) => {
             checks.extend(

@@ -88,7 +88,7 @@ pub fn run(args: RunArgs, ctx: &CliContext) -> anyhow::Result<Outcome> {
 fn new(ctx: &CliContext, id: Option<&str>) -> anyhow::Result<Outcome> {
     let settings = ctx.settings()?;
     settings
-        .require_embedded()
+        .require_backends()
         .map_err(super::context::settings_failure)?;
     // A new run is asked for, so neither the file nor the environment decides.
     let active = ActiveRun::new(settings.local_root(), None);

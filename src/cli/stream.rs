@@ -131,7 +131,7 @@ pub fn run(args: StreamArgs, ctx: &CliContext) -> anyhow::Result<Outcome> {
 /// The World Streamer of the settings in force.
 pub(super) fn streamer(settings: &Settings) -> anyhow::Result<Arc<WorldStreamer>> {
     settings
-        .require_embedded()
+        .require_backends()
         .map_err(super::context::settings_failure)?;
     let store = settings.object_stores().open(settings.runs_root());
     let store = store.map_err(|error| Failure::of(error.code(), error))?;

@@ -3,17 +3,22 @@
 use super::facts_proofs::FactsProofs;
 use super::health_probe::HealthProbe;
 use super::lookups::OpenRunLookups;
+use super::managed;
+use super::managed::assembly::{ManagedParts, ManagedProbe};
+use super::managed::store::ManagedGateStore;
+use super::managed::substrate::Substrate;
 use super::policy_activation::PolicyActivation;
 use super::policy_files::{PolicyLoadError, load_policy};
+use super::projections;
 use crate::clock::SystemClock;
 use crate::event_bus::embedded_log::{EmbeddedGateStore, LogOptions, PartitionCounts};
 use crate::http::gate_router;
 use crate::http::server::{ServerLimits, serve};
-use crate::http::state::{HttpLimits, HttpParts, RunControl};
+use crate::http::state::{HttpLimits, HttpParts, Lookups, RunControl};
 use crate::object_store::OpenStoreError;
-use crate::settings::Settings;
 use crate::settings::limits::GateSettings;
 use crate::settings::problem::SettingsError;
+use crate::settings::{GateBackend, Settings};
 use crate::telemetry::metrics::Metrics;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -87,8 +92,8 @@ pub struct RunningGate {
     pub health: watch::Sender<Health>,
     /// Where receipts are kept.
     pub layout: ReceiptsLayout,
+    lookups: Arc<dyn Lookups>,
     settings: Settings,
-    own_run: Option<PlatformRunId>,
     tree: TreeHandle,
     clock: Arc<dyn Clock>,
 }
@@ -101,12 +106,11 @@ pub struct GateOptions {
     pub tree: TreeHandle,
 }
 
-/// Starts a gate on the embedded substrate.
+/// Starts a gate on the backends of the settings.
 pub async fn start(
     settings: &Settings,
     options: GateOptions,
 ) -> Result<RunningGate, GateStartError> {
-    settings.require_embedded()?;
     let policy = load_policy(settings)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let objects: Arc<dyn ObjectStore> = settings.gate_object_stores().open(settings.runs_root())?;
@@ -114,7 +118,15 @@ pub async fn start(
         "ingestion_gate",
         Some(policy.policy_rev.content_digest.clone()),
     );
-    let store = gate_store(settings, &policy, &objects, &provenance, &clock);
+    let backends = GateBackends::open(settings, &policy, &objects, &clock)?;
+    let store: Arc<dyn GateStore> = Arc::new(PolicyActivation {
+        inner: backends.store,
+        objects: objects.clone(),
+        runs_root: settings.runs_root().to_owned(),
+        policy_rev: policy.policy_rev.clone(),
+        provenance: provenance.clone(),
+        clock: clock.clone(),
+    });
     let bus_failures = BusFailures::default();
     let probe = HealthProbe::of(
         settings,
@@ -123,7 +135,8 @@ pub async fn start(
         store.clone(),
         clock.clone(),
         bus_failures.clone(),
-    );
+    )
+    .with_managed(backends.probe);
     let first = probe.look();
     let interval = Duration::from_secs(settings.wiring.health.probe_interval_seconds.max(1));
     let (health, health_reader) = probe.spawn(interval, first);
@@ -136,8 +149,6 @@ pub async fn start(
         reporting(settings, bus_failures),
         &clock,
     );
-    let projections =
-        super::projections::standard(objects, settings.runs_root(), receipts_layout(settings));
     let gate = start_gate(
         |started| {
             gate_args(
@@ -145,7 +156,7 @@ pub async fn start(
                 &options,
                 parts,
                 store,
-                projections,
+                backends.projections,
                 clock.clone(),
                 started,
             )
@@ -159,33 +170,72 @@ pub async fn start(
             .await
             .map_err(|cause| StageFailure::terminal("RUN_OPEN_FAILED", cause))?;
     }
+    let lookups: Arc<dyn Lookups> = match backends.substrate {
+        Some(substrate) => Arc::new(substrate.receipts(options.own_run.clone())),
+        None => Arc::new(OpenRunLookups {
+            gate: gate.handle.clone(),
+            own_run: options.own_run.clone(),
+            runs_root: settings.runs_root().to_owned(),
+            layout: receipts_layout(settings),
+        }),
+    };
     Ok(RunningGate {
         gate,
         health,
         layout: receipts_layout(settings),
+        lookups,
         settings: settings.clone(),
-        own_run: options.own_run,
         tree: options.tree,
         clock,
     })
 }
 
-/// The embedded store, told to note the policy in every run it opens.
-fn gate_store(
-    settings: &Settings,
-    policy: &AdmissionPolicy,
-    objects: &Arc<dyn ObjectStore>,
-    provenance: &Provenance,
-    clock: &Arc<dyn Clock>,
-) -> Arc<dyn GateStore> {
-    Arc::new(PolicyActivation {
-        inner: Arc::new(embedded_store(settings, policy)),
-        objects: objects.clone(),
-        runs_root: settings.runs_root().to_owned(),
-        policy_rev: policy.policy_rev.clone(),
-        provenance: provenance.clone(),
-        clock: clock.clone(),
-    })
+/// What the gate's state lies on, opened.
+struct GateBackends {
+    store: Arc<dyn GateStore>,
+    projections: NamedProjections,
+    substrate: Option<Substrate>,
+    probe: Option<ManagedProbe>,
+}
+
+impl GateBackends {
+    fn open(
+        settings: &Settings,
+        policy: &AdmissionPolicy,
+        objects: &Arc<dyn ObjectStore>,
+        clock: &Arc<dyn Clock>,
+    ) -> Result<GateBackends, GateStartError> {
+        let layout = receipts_layout(settings);
+        let GateBackend::Managed { dsn } = settings.gate_backend()? else {
+            let projections = projections::standard(objects.clone(), settings.runs_root(), layout);
+            return Ok(GateBackends {
+                store: Arc::new(embedded_store(settings, policy)),
+                projections,
+                substrate: None,
+                probe: None,
+            });
+        };
+        let substrate = managed::assembly::connect(ManagedParts {
+            settings,
+            dsn,
+            objects: objects.clone(),
+            layout,
+            topics: policy.topics().iter().map(ToString::to_string).collect(),
+            clock,
+        })?;
+        let client = managed::assembly::kinesis_client(settings)?;
+        let threads =
+            |cause: std::io::Error| StageFailure::terminal("THREAD_NOT_STARTED", cause.to_string());
+        substrate.spawn_reconciliation().map_err(threads)?;
+        let store = ManagedGateStore::start(substrate.clone(), clock.clone()).map_err(threads)?;
+        Ok(GateBackends {
+            store: Arc::new(store),
+            // Objects are written by the commit itself.
+            projections: Vec::new(),
+            probe: Some(ManagedProbe::new(&substrate, client)),
+            substrate: Some(substrate),
+        })
+    }
 }
 
 fn gate_parts(
@@ -396,12 +446,7 @@ impl RunningGate {
             },
             runs_root: self.settings.runs_root().to_owned(),
             layout: self.layout,
-            lookups: Arc::new(OpenRunLookups {
-                gate: self.gate.handle.clone(),
-                own_run: self.own_run.clone(),
-                runs_root: self.settings.runs_root().to_owned(),
-                layout: self.layout,
-            }),
+            lookups: self.lookups.clone(),
             tree: tree.clone(),
             metrics,
             runs,

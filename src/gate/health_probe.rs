@@ -1,5 +1,6 @@
 //! Probes the gate's health in the background; pushes read the last answer (contract 7.10).
 
+use super::managed::assembly::ManagedProbe;
 use crate::settings::Settings;
 use crate::settings::backends::BusKind;
 use crate::settings::wiring::BusProbeMode;
@@ -10,8 +11,11 @@ use std::time::Duration;
 use tokio::sync::watch;
 use wellspring_domain::admission::bus_failures::BusFailures;
 use wellspring_domain::admission::health::{Health, HealthReason};
-use wellspring_domain::ports::{Clock, GateStore, ObjectStore};
+use wellspring_domain::ports::{Clock, GateStore, ObjectStore, StoreError};
 use wellspring_domain::run_paths::{PlatformRunId, platform_prefix};
+
+/// Longest pause between looks at shared backends: each look is a request to every one of them.
+const MANAGED_PAUSE_MAX: Duration = Duration::from_secs(5);
 
 /// What is probed.
 #[derive(Clone)]
@@ -30,6 +34,8 @@ pub struct HealthProbe {
     pub bus: BusHealth,
     /// Reads that failed in a row.
     pub reads: ReadFailures,
+    /// Shared backends, when the gate has them.
+    pub managed: Option<ManagedProbe>,
 }
 
 /// How the bus is judged (contract 7.10).
@@ -52,6 +58,8 @@ pub enum DescribedBus {
     NotAsked,
     /// A bus of files: its root must be there, or be creatable.
     Folder(PathBuf),
+    /// Streams: each must be there.
+    Streams,
     /// A kind of bus this probe cannot ask.
     Unknown,
 }
@@ -93,7 +101,7 @@ impl BusHealth {
             return Some(HealthReason::BusUnhealthy);
         }
         match &self.described {
-            DescribedBus::NotAsked => None,
+            DescribedBus::NotAsked | DescribedBus::Streams => None,
             DescribedBus::Unknown => Some(HealthReason::BusHealthUnknown),
             DescribedBus::Folder(root) => std::fs::create_dir_all(root).err().map(|error| {
                 tracing::warn!(%error, "the root of the bus cannot be made");
@@ -118,7 +126,8 @@ fn described_bus(settings: &Settings, own_run: Option<&PlatformRunId>) -> Descri
         (_, BusKind::File, None) => {
             DescribedBus::Folder(PathBuf::from(local_root).join(platform_prefix(local_root)))
         }
-        (_, BusKind::Kinesis | BusKind::Kafka, _) => DescribedBus::Unknown,
+        (_, BusKind::Kinesis, _) => DescribedBus::Streams,
+        (_, BusKind::Kafka, _) => DescribedBus::Unknown,
     }
 }
 
@@ -153,6 +162,25 @@ impl HealthProbe {
                 described: described_bus(settings, own_run),
             },
             reads: ReadFailures::new(settings.wiring.security.store_read_failure_threshold),
+            managed: None,
+        }
+    }
+
+    /// The same probe, looking at shared backends too.
+    pub fn with_managed(self, managed: Option<ManagedProbe>) -> HealthProbe {
+        HealthProbe { managed, ..self }
+    }
+
+    fn look_at_managed(&self, managed: &ManagedProbe, reasons: &mut Vec<HealthReason>) {
+        let mut unhealthy = |looked: Result<(), StoreError>, reason| {
+            if let Err(error) = looked {
+                tracing::warn!(code = error.code(), %error, "a shared backend does not answer");
+                reasons.push(reason);
+            }
+        };
+        unhealthy(managed.database(), HealthReason::OpsDbUnhealthy);
+        if self.bus.described == DescribedBus::Streams {
+            unhealthy(managed.bus(), HealthReason::BusUnhealthy);
         }
     }
 
@@ -178,6 +206,9 @@ impl HealthProbe {
                 }
             }
         }
+        if let Some(managed) = &self.managed {
+            self.look_at_managed(managed, &mut reasons);
+        }
         reasons.extend(self.bus.look(self.clock.as_ref()));
         Health::from_reasons(reasons)
     }
@@ -191,7 +222,11 @@ impl HealthProbe {
     ) -> (watch::Sender<Health>, watch::Receiver<Health>) {
         let (sender, receiver) = watch::channel(first);
         let updates = sender.clone();
-        let pause = interval.min(Duration::from_secs(1));
+        let most = match self.managed {
+            Some(_) => MANAGED_PAUSE_MAX,
+            None => Duration::from_secs(1),
+        };
+        let pause = interval.min(most);
         tokio::spawn(async move {
             loop {
                 tokio::time::sleep(pause).await;

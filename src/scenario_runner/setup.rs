@@ -89,7 +89,7 @@ impl ScenarioRunner {
         run_id: &PlatformRunId,
         files: &SetupFiles,
     ) -> Result<ScenarioRunner, SetupError> {
-        settings.require_embedded()?;
+        settings.require_backends()?;
         let policy = load_policy(settings, files)?;
         let mut wiring = load_wiring(settings, files)?;
         let paths = settings.local_paths(run_id);

@@ -7,6 +7,7 @@
 pub mod backends;
 pub mod layers;
 pub mod limits;
+pub mod managed;
 pub mod object_storage;
 pub mod placeholders;
 pub mod policy;
@@ -26,6 +27,7 @@ use crate::active_run::ActiveRun;
 use crate::object_store::ObjectStores;
 use layers::{EffectiveValue, Layers};
 use problem::{Problem, SettingsError};
+use secret::Secret;
 use section::{Findings, Section};
 use serde_json::Value;
 use std::path::PathBuf;
@@ -247,37 +249,58 @@ impl Settings {
         })
     }
 
-    /// Refuses backends this program cannot open yet, each by its key.
-    pub fn require_embedded(&self) -> Result<(), SettingsError> {
-        use backends::{AdmissionSettings, BusKind, CheckpointBackend};
-        let wiring = &self.wiring;
-        let managed = [
-            ("wiring.object_store.root", wiring.objects.store.is_s3()),
-            (
+    /// What the gate's durable state lies on. Bus and admission belong together: either both are
+    /// embedded, or both are managed.
+    pub fn gate_backend(&self) -> Result<GateBackend<'_>, SettingsError> {
+        use backends::{AdmissionSettings, BusKind};
+        let refused = |key: &str, sentence: &str| {
+            let problem = Problem::new("BACKEND_NOT_AVAILABLE", key, sentence.to_owned());
+            Err(SettingsError::check(vec![problem]).expect_err("one problem is a problem"))
+        };
+        match (self.wiring.event_bus.kind, &self.wiring.admission) {
+            (BusKind::File, AdmissionSettings::Embedded { .. }) => Ok(GateBackend::Embedded),
+            (BusKind::Kinesis, AdmissionSettings::Postgres { dsn }) => {
+                Ok(GateBackend::Managed { dsn })
+            }
+            (BusKind::Kafka, _) => refused(
                 "wiring.event_bus_kind",
-                wiring.event_bus.kind != BusKind::File,
+                "there is no adapter for kafka; use file or kinesis",
             ),
-            (
-                "wiring.control_bus.kind",
-                wiring.control_bus.kind != BusKind::File,
-            ),
-            (
+            (BusKind::Kinesis, AdmissionSettings::Embedded { .. }) => refused(
                 "wiring.admission_db_path",
-                matches!(wiring.admission, AdmissionSettings::Postgres { .. }),
+                "a bus on kinesis needs its claims in PostgreSQL: give a postgresql:// DSN",
             ),
-            (
-                "wiring.wsp_checkpoint.backend",
-                wiring.wsp_checkpoint.backend != CheckpointBackend::File,
+            (BusKind::File, AdmissionSettings::Postgres { .. }) => refused(
+                "wiring.event_bus_kind",
+                "claims in PostgreSQL need the bus on kinesis; an embedded bus keeps its own",
             ),
-        ];
-        let sentence = "this release opens embedded backends only; use the profile local";
-        let problems = managed
-            .into_iter()
-            .filter(|(_, is_managed)| *is_managed)
-            .map(|(key, _)| Problem::new("BACKEND_NOT_AVAILABLE", key, sentence))
-            .collect();
-        SettingsError::check(problems)
+        }
     }
+
+    /// Refuses backends this program has no adapter for, each by its key.
+    pub fn require_backends(&self) -> Result<(), SettingsError> {
+        self.gate_backend()?;
+        match self.wiring.control_bus.kind {
+            backends::BusKind::Kafka => SettingsError::check(vec![Problem::new(
+                "BACKEND_NOT_AVAILABLE",
+                "wiring.control_bus.kind",
+                "there is no adapter for kafka; use file or kinesis",
+            )]),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// What the gate's durable state lies on.
+#[derive(Clone, Copy, Debug)]
+pub enum GateBackend<'a> {
+    /// Folders of this machine.
+    Embedded,
+    /// Kinesis, PostgreSQL and the object store.
+    Managed {
+        /// The database.
+        dsn: &'a Secret,
+    },
 }
 
 /// Keys of the pull model are refused by their own code (contract 9.2).

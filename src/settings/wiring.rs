@@ -5,6 +5,7 @@ use super::backends::{
 };
 use super::layers::Layers;
 use super::limits::{GateSettings, StreamSettings, SupervisionSettings};
+use super::managed::{ClusterSettings, KinesisSettings};
 use super::object_storage::ObjectStorage;
 use super::section::{Section, key};
 use super::security::SecuritySettings;
@@ -113,6 +114,10 @@ pub struct WiringSettings {
     pub stream: StreamSettings,
     /// Restarts and heartbeats.
     pub supervision: SupervisionSettings,
+    /// This node among others on the same backends.
+    pub cluster: ClusterSettings,
+    /// Limits of Kinesis.
+    pub kinesis: KinesisSettings,
 }
 
 impl WiringSettings {
@@ -159,6 +164,8 @@ impl WiringSettings {
             gate: GateSettings::read(s.section("gate")),
             stream: StreamSettings::read(s.section("stream")),
             supervision: SupervisionSettings::read(s.section("supervision")),
+            cluster: ClusterSettings::read(s.section("cluster")),
+            kinesis: KinesisSettings::read(s.section("kinesis")),
         };
         super::skip_other_planes(s);
         section.finish();
