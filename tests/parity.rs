@@ -11,6 +11,8 @@
 
 #[path = "parity/compose.rs"]
 mod compose;
+#[path = "parity/s3/mod.rs"]
+mod s3;
 #[path = "parity/servers.rs"]
 mod servers;
 #[path = "parity/support.rs"]

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use anyhow::Context;
 use serde_json::Value;
 use wellspring_domain::stream::output_plan;
 use wellspring_domain::world::catalogue::{Catalogue, CatalogueError, OutputEntry};
@@ -244,19 +245,37 @@ fn request(
     let request = SortRequest::for_output(&world.root, &world.receipt, &world.scenario_id, entry)
         .map_err(template_missing)?;
     let delay = Duration::try_from_secs_f64(tuning.stats_retry_delay).unwrap_or_default();
-    Ok(SortRequest {
+    let request = SortRequest {
         stream_view_base: base.or_else(|| settings.wiring.oracle_stream_view_root.clone()),
+        ..request
+    };
+    Ok(SortRequest {
+        temp_dir: temp_dir(tuning, settings, &request)?,
         partition_granularity: args.partition_granularity.clone(),
         key_overrides: key_overrides(tuning),
         memory_limit: args.memory_limit,
         chunk_days: tuning.chunk_days,
         threads: tuning.threads,
-        temp_dir: tuning.temp_dir.clone(),
         stores: settings.object_stores(),
         stats_attempts: tuning.stats_retries,
         stats_retry_delay: delay,
         ..request
     })
+}
+
+/// Where spill files lie: as asked for, beside a view in a folder, else below the local root.
+fn temp_dir(
+    tuning: &Tuning,
+    settings: &Settings,
+    request: &SortRequest,
+) -> anyhow::Result<Option<PathBuf>> {
+    if tuning.temp_dir.is_some() || !request.view_base().starts_with("s3://") {
+        return Ok(tuning.temp_dir.clone());
+    }
+    let folder = PathBuf::from(settings.local_root()).join(".sorting");
+    std::fs::create_dir_all(&folder)
+        .with_context(|| format!("cannot make {}", folder.display()))?;
+    Ok(Some(folder))
 }
 
 /// An empty variable is an unset one.

@@ -118,7 +118,13 @@ impl ScenarioRunnerConfig {
         let run_paths = RunPaths::new(&setup.runs_root, &setup.platform_run_id);
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
         let local_paths = RunPaths::new(&setup.local_root, &setup.platform_run_id);
-        let database = authority_path(setup.wiring.authority_store_dsn.as_deref(), &local_paths)?;
+        let dsn = setup.wiring.authority_store_dsn.as_deref();
+        if setup.runs_root.starts_with("s3://") && dsn.is_none_or(|dsn| dsn.trim().is_empty()) {
+            // A database beside the run is for runs in a folder (contract 5.2).
+            let scheme = "nothing, and the runs are in a bucket".to_owned();
+            return Err(AuthorityError::Unsupported { scheme });
+        }
+        let database = authority_path(dsn, &local_paths)?;
         let authority = Arc::new(AuthorityStore::open(database, clock.clone())?);
         let control_bus_root = setup
             .wiring

@@ -12,6 +12,8 @@ use wellspring_domain::scenario::settings::{ScenarioPolicy, ScenarioWiring};
 
 use super::config::{AuthorityError, EmbeddedSetup, ScenarioRunnerConfig};
 use super::runner::ScenarioRunner;
+use crate::object_store::ObjectStores;
+use crate::object_store::s3::S3Options;
 use crate::settings::Settings;
 use crate::settings::placeholders::{self, PlaceholderError};
 use crate::settings::problem::SettingsError;
@@ -103,9 +105,9 @@ impl ScenarioRunner {
         provenance.environment = wiring.profile_id.clone();
         Ok(ScenarioRunner::new(ScenarioRunnerConfig::embedded(
             EmbeddedSetup {
-                runs_root: settings.runs_root().to_owned(),
+                runs_root: runs_root(settings, &wiring, files),
                 local_root: settings.local_root().to_owned(),
-                stores: settings.object_stores(),
+                stores: stores(settings, &wiring),
                 platform_run_id: run_id.clone(),
                 contract_files: Arc::new(load_contract_files(settings, &wiring)?),
                 policy,
@@ -174,17 +176,33 @@ fn check_embedded(wiring: &ScenarioWiring) -> Result<(), SetupError> {
             value,
         });
     }
-    match wiring
-        .object_store_root
-        .as_ref()
-        .filter(|root| root.contains("://"))
-    {
-        Some(root) => Err(SetupError::Unsupported {
-            key: "object_store_root",
-            value: root.clone(),
-        }),
-        None => Ok(()),
+    Ok(())
+}
+
+/// The bucket of a wiring file that was given by name; else the profile's root, whatever its wiring file
+/// says: the platform's runs lie in one place.
+fn runs_root(settings: &Settings, wiring: &ScenarioWiring, files: &SetupFiles) -> String {
+    let given = wiring.object_store_root.as_ref();
+    let bucket = given.filter(|root| files.wiring.is_some() && root.starts_with("s3://"));
+    bucket
+        .map_or(settings.runs_root(), String::as_str)
+        .to_owned()
+}
+
+/// Stores as the profile reaches them, with what the wiring file says of S3 (contract 9.3).
+fn stores(settings: &Settings, wiring: &ScenarioWiring) -> ObjectStores {
+    let said = |text: &Option<String>| text.clone().filter(|text| !text.trim().is_empty());
+    let (endpoint, region) = (said(&wiring.s3_endpoint_url), said(&wiring.s3_region));
+    if endpoint.is_none() && region.is_none() && wiring.s3_path_style.is_none() {
+        return settings.object_stores();
     }
+    let profile = settings.wiring.objects.s3.clone();
+    ObjectStores::with_s3(S3Options {
+        endpoint: endpoint.or(profile.endpoint),
+        region: region.or(profile.region),
+        path_style: wiring.s3_path_style.or(profile.path_style),
+        ..profile
+    })
 }
 
 fn load_contract_files(

@@ -310,3 +310,7 @@ impl Read for PartRead {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "part_location_tests.rs"]
+mod tests;

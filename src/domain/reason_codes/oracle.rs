@@ -210,6 +210,20 @@ pub const CHAPTER: Chapter = Chapter {
             "go on with `wellspring oracle sort`",
         ),
         row(
+            "SYNC_DIGEST_MISMATCH",
+            &[Oracle],
+            FixTheCause,
+            "an object of a copied world is read back other than it was written",
+            "check the target store; remove the object that is named, then copy again",
+        ),
+        row(
+            "SYNC_TARGET_DIFFERS",
+            &[Oracle],
+            FixTheCause,
+            "at the target of a copy lies another object under the same name; it was left as it is",
+            "copy to another root: a world is never changed",
+        ),
+        row(
             "SEAL_MISMATCH",
             &[Oracle],
             FixTheCause,

@@ -5,6 +5,8 @@
 //! environment alone; no error quotes anything that was signed.
 
 mod client;
+#[cfg(test)]
+mod fake;
 mod fault;
 mod io_runtime;
 mod multipart;
@@ -12,6 +14,8 @@ pub mod options;
 mod reader;
 mod requests;
 mod store;
+#[cfg(test)]
+mod tests;
 
 use client::S3Client;
 use std::fmt;
