@@ -11,6 +11,8 @@
 
 #[path = "parity/compose.rs"]
 mod compose;
+#[path = "parity/postgres/mod.rs"]
+mod postgres;
 #[path = "parity/servers.rs"]
 mod servers;
 #[path = "parity/support.rs"]
