@@ -11,6 +11,8 @@
 
 #[path = "parity/compose.rs"]
 mod compose;
+#[path = "parity/postgres/mod.rs"]
+mod postgres;
 #[path = "parity/s3/mod.rs"]
 mod s3;
 #[path = "parity/servers.rs"]

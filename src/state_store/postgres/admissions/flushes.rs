@@ -26,24 +26,20 @@ const COLUMNS: &str = "platform_run_id, shard, segment, writer, rows, positions:
 impl AdmissionLedger {
     /// The segments of these flushes are objects now.
     pub fn stored(&self, flushes: &[FlushKey]) -> Result<(), StoreError> {
-        let runs: Vec<&str> = flushes.iter().map(|key| key.run.as_str()).collect();
-        let shards: Vec<i32> = flushes.iter().map(|key| i32::from(key.shard)).collect();
-        let segments: Vec<i64> = flushes.iter().map(|key| i64::from(key.segment)).collect();
         self.database.call("stored", async |connection| {
             let statement = connection
                 .prepare_cached(
                     "UPDATE ws_flushes SET state = 'STORED', changed_at = clock_timestamp()
-                     FROM unnest($1::text[], $2::int[], $3::bigint[]) AS t(run, shard, segment)
-                     WHERE platform_run_id = t.run AND ws_flushes.shard = t.shard
-                       AND ws_flushes.segment = t.segment AND state = 'MARKED'",
+                     WHERE platform_run_id = $1 AND shard = $2 AND segment = $3
+                       AND state = 'MARKED'",
                 )
                 .await?;
-            let parameters = [
-                &runs as &(dyn tokio_postgres::types::ToSql + Sync),
-                &shards,
-                &segments,
-            ];
-            connection.execute(&statement, &parameters).await?;
+            for key in flushes {
+                let (shard, segment) = (i32::from(key.shard), i64::from(key.segment));
+                connection
+                    .execute(&statement, &[&key.run.as_str(), &shard, &segment])
+                    .await?;
+            }
             Ok(())
         })
     }

@@ -11,20 +11,27 @@ use super::super::values::{Hex, storable};
 use super::claim::exact_texts;
 use super::writers::{self, Step, fenced};
 use super::{
-    AdmissionLedger, Admitted, CHUNK_ROWS, DecisionOutcome, DecisionRecord, MarkBatch,
-    StreamPosition,
+    AdmissionLedger, Admitted, CHUNK_ROWS, DecisionOutcome, DecisionRecord, FlushKey, MarkBatch,
+    StreamPosition, WriterId,
 };
 
-/// Also used when a dead writer's flush is settled.
+/// Also used when a dead writer's flush is settled. Its transaction says [`BY_HASH`] first.
 pub const ADMIT: &str = "
 UPDATE admissions AS a
-SET state = 'ADMITTED', receipt_ref = $3 || '#' || a.ws_row, receipt_write_failed = 0,
-    admitted_at_utc = $4, eb_topic = t.topic, eb_partition = t.partition, eb_offset = t.offset_text,
-    eb_offset_kind = t.kind, eb_published_at_utc = $4
-FROM unnest($5::text[], $6::text[], $7::int[], $8::text[], $9::text[])
+SET state = 'ADMITTED', receipt_ref = $5 || '#' || a.ws_row, receipt_write_failed = 0,
+    admitted_at_utc = $6, eb_topic = t.topic, eb_partition = t.partition, eb_offset = t.offset_text,
+    eb_offset_kind = t.kind, eb_published_at_utc = $6
+FROM unnest($7::text[], $8::text[], $9::int[], $10::text[], $11::text[])
      AS t(dedupe_key, topic, partition, offset_text, kind)
-WHERE a.dedupe_key = t.dedupe_key AND a.ws_writer = $1 AND a.ws_segment = $2
-  AND a.state = 'PUBLISH_IN_FLIGHT'";
+WHERE a.dedupe_key = t.dedupe_key AND a.platform_run_id = $1 AND a.ws_shard = $2
+  AND a.ws_segment = $3 AND a.ws_writer = $4 AND a.state = 'PUBLISH_IN_FLIGHT'";
+
+/// The flush is read once by its segment and met with the keys in a hash table. Without statistics the
+/// planner takes a flush for one row and would compare every row with every key.
+pub const BY_HASH: &str = "SET LOCAL enable_nestloop = off; SET LOCAL enable_hashjoin = on";
+
+/// Rows one [`ADMIT`] takes: each reads the whole flush, so it takes whole flushes.
+pub const ADMIT_ROWS: usize = 32_768;
 
 const INSERT_DECISIONS: &str = "
 INSERT INTO ws_decisions (platform_run_id, shard, segment, \"row\", decision, receipt_id, event_id,
@@ -59,12 +66,13 @@ impl AdmissionLedger {
             let done = connection.prepare_cached(MARKED).await?;
             let transaction = writers::begin(connection, batch.writer, Step::Mark).await?;
             let place = AdmitPlace::of(batch);
-            let chunks = batch.admitted.chunks(CHUNK_ROWS);
+            let chunks = batch.admitted.chunks(ADMIT_ROWS);
             let admits = chunks.map(|chunk| place.admit(&transaction, &admit, chunk));
             let chunks = batch.decisions.chunks(CHUNK_ROWS);
             let decisions = chunks
                 .map(|chunk| insert_decisions(&transaction, &decide, batch, &contexts, chunk));
-            let (admitted, (), marked) = futures::try_join!(
+            let ((), admitted, (), marked) = futures::try_join!(
+                async { Ok(transaction.batch_execute(BY_HASH).await?) },
                 sum(admits),
                 async { futures::future::try_join_all(decisions).await.map(drop) },
                 mark_flush(&transaction, &done, batch),
@@ -111,10 +119,10 @@ async fn mark_flush(
 
 /// What the admitted rows of a flush share.
 pub struct AdmitPlace<'a> {
+    /// The flush.
+    pub flush: &'a FlushKey,
     /// Whose claims.
-    pub writer: i64,
-    /// The flush's segment.
-    pub segment: i64,
+    pub writer: WriterId,
     /// Reference of the segment object.
     pub segment_ref: &'a str,
     /// When the flush was decided, T-off.
@@ -124,8 +132,8 @@ pub struct AdmitPlace<'a> {
 impl<'a> AdmitPlace<'a> {
     fn of(batch: &MarkBatch<'a>) -> AdmitPlace<'a> {
         AdmitPlace {
-            writer: batch.writer.0,
-            segment: i64::from(batch.flush.segment),
+            flush: batch.flush,
+            writer: batch.writer,
             segment_ref: batch.segment_ref,
             decided_at_utc: batch.decided_at.format_off(),
         }
@@ -146,9 +154,11 @@ impl<'a> AdmitPlace<'a> {
             .map(|row| row.place.offset.to_string())
             .collect();
         let kinds: Vec<&str> = chunk.iter().map(|row| row.place.offset.kind()).collect();
-        let parameters: [&(dyn ToSql + Sync); 9] = [
-            &self.writer,
-            &self.segment,
+        let parameters: [&(dyn ToSql + Sync); 11] = [
+            &self.flush.run.as_str(),
+            &i32::from(self.flush.shard),
+            &i64::from(self.flush.segment),
+            &self.writer.0,
             &self.segment_ref,
             &self.decided_at_utc,
             &keys,

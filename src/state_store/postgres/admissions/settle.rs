@@ -5,8 +5,8 @@ use wellspring_domain::ids::Hash32;
 use wellspring_domain::ports::StoreError;
 
 use super::super::values::Hex;
-use super::mark::{ADMIT, AdmitPlace};
-use super::{AdmissionLedger, Admitted, CHUNK_ROWS, FlushInfo, Settled, WriterId};
+use super::mark::{ADMIT, ADMIT_ROWS, AdmitPlace, BY_HASH};
+use super::{AdmissionLedger, Admitted, FlushInfo, Settled, WriterId};
 
 const LOCK_FLUSH: &str = "
 SELECT FROM ws_flushes WHERE platform_run_id = $1 AND shard = $2 AND segment = $3 FOR UPDATE";
@@ -41,8 +41,8 @@ impl AdmissionLedger {
         let mut found: Vec<Admitted> = found.to_vec();
         found.sort_unstable_by_key(|row| row.dedupe_key);
         let place = AdmitPlace {
-            writer: flush.writer.0,
-            segment: i64::from(flush.key.segment),
+            flush: &flush.key,
+            writer: flush.writer,
             segment_ref: &flush.segment_ref,
             decided_at_utc: flush.decided_at.format_off(),
         };
@@ -54,8 +54,9 @@ impl AdmissionLedger {
             let rest: [&(dyn ToSql + Sync); 4] = [&run, &shard, &segment, &flush.writer.0];
             // One at a time: two that settle the same flush must not wait for each other's rows.
             transaction.execute(LOCK_FLUSH, &rest[..3]).await?;
+            transaction.batch_execute(BY_HASH).await?;
             let mut settled = Settled::default();
-            for chunk in found.chunks(CHUNK_ROWS) {
+            for chunk in found.chunks(ADMIT_ROWS) {
                 settled.admitted += place.admit(&transaction, &admit, chunk).await?;
             }
             settled.released = transaction.execute(RELEASE_REST, &rest).await?;
