@@ -17,6 +17,8 @@ mod fault_proxy;
 mod kinesis;
 #[path = "parity/kinesis_control_bus.rs"]
 mod kinesis_control_bus;
+#[path = "parity/kinesis_faults.rs"]
+mod kinesis_faults;
 #[path = "parity/kinesis_producer.rs"]
 mod kinesis_producer;
 #[path = "parity/kinesis_reader.rs"]
