@@ -11,6 +11,20 @@
 
 #[path = "parity/compose.rs"]
 mod compose;
+#[path = "fault_proxy/mod.rs"]
+mod fault_proxy;
+#[path = "parity/kinesis.rs"]
+mod kinesis;
+#[path = "parity/kinesis_control_bus.rs"]
+mod kinesis_control_bus;
+#[path = "parity/kinesis_faults.rs"]
+mod kinesis_faults;
+#[path = "parity/kinesis_producer.rs"]
+mod kinesis_producer;
+#[path = "parity/kinesis_reader.rs"]
+mod kinesis_reader;
+#[path = "parity/memory_positions.rs"]
+mod memory_positions;
 #[path = "parity/postgres/mod.rs"]
 mod postgres;
 #[path = "parity/s3/mod.rs"]

@@ -180,7 +180,7 @@ impl KinesisControlBus {
             let stale_before = shard.reader.stale().is_some();
             let page = shard.reader.next_page()?;
             if shard.reader.stale().is_some() && !stale_before {
-                shard.unsettled = Unsettled::new(None, []);
+                shard.unsettled.from_the_beginning();
             }
             for record in page.records {
                 self.take_in(shard, topic, record)?;

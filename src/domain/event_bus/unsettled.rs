@@ -95,6 +95,14 @@ impl<T> Unsettled<T> {
         }
     }
 
+    /// The shard is read from its beginning: its old position means nothing any more, what was settled by name
+    /// stays settled.
+    pub fn from_the_beginning(&mut self) {
+        self.through = None;
+        self.held.clear();
+        self.waiting = 0;
+    }
+
     fn advance(&mut self) {
         while self
             .held
@@ -182,6 +190,16 @@ mod tests {
         assert_eq!(unsettled.through(), Some(number(2)));
         unsettled.merge(Some(number(1)), [number(1)]);
         assert_eq!(unsettled.through(), Some(number(2)));
+    }
+
+    #[test]
+    fn a_shard_read_from_its_beginning_keeps_what_was_settled_by_name() {
+        let mut unsettled = Unsettled::new(Some(number(90)), [number(2)]);
+        unsettled.from_the_beginning();
+        for record in 1..=3 {
+            unsettled.take_in(number(record), record);
+        }
+        assert_eq!(waiting(&unsettled), [1, 3]);
     }
 
     #[test]
