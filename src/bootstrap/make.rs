@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use wellspring_domain::ports::StoreError;
 
-use super::plan::{database_resource, stream_resource};
+use super::plan::{bucket_resource, database_resource, stream_resource};
 use super::{Made, Plan, PlannedStream, Resource};
 use crate::event_bus::kinesis::{EnsuredStream, KinesisClient, KinesisWiring, ensure_stream};
+use crate::object_store::s3::{EnsuredBucket, S3Options, ensure_bucket};
 use crate::settings::Settings;
 use crate::settings::secret::Secret;
 use crate::state_store::postgres::{Database, DatabaseSettings};
@@ -27,11 +28,17 @@ pub fn make(settings: &Settings, plan: &Plan) -> Vec<Resource> {
         endpoint_url: wiring.control_bus.endpoint_url.clone(),
         ..KinesisWiring::default()
     };
+    let s3 = &wiring.objects.s3;
     std::thread::scope(|threads| {
+        let buckets = threads.spawn(|| {
+            make_all(plan.buckets.iter(), bucket_resource, |name| {
+                bucket(s3, name)
+            })
+        });
         let event = threads.spawn(|| make_streams(&event_bus, plan.event_streams.iter()));
         let control = threads.spawn(|| make_streams(&control_bus, plan.control_stream.iter()));
         let schemas = threads.spawn(|| make_all(plan.databases.iter(), database_resource, schema));
-        let parts = [event, control, schemas];
+        let parts = [buckets, event, control, schemas];
         let made = parts.into_iter().map(|part| part.join());
         made.flat_map(|part| part.expect("a thread that only asks servers does not panic"))
             .collect()
@@ -50,6 +57,13 @@ fn make_streams<'p>(
             EnsuredStream::Created => Made::Created,
             EnsuredStream::Existed => Made::Existed,
         })
+    })
+}
+
+fn bucket(options: &S3Options, name: &str) -> Result<Made, StoreError> {
+    Ok(match ensure_bucket(options, name)? {
+        EnsuredBucket::Created => Made::Created,
+        EnsuredBucket::Existed => Made::Existed,
     })
 }
 

@@ -47,13 +47,16 @@ impl Plan {
 
     /// The plan as resources nothing has come of yet.
     pub fn resources(&self) -> Vec<Resource> {
-        let buckets = self.buckets.iter();
-        let buckets = buckets.map(|bucket| Resource::planned(ResourceKind::Bucket, bucket));
+        let buckets = self.buckets.iter().map(bucket_resource);
         let streams = self.event_streams.iter().chain(&self.control_stream);
         let streams = streams.map(stream_resource);
         let databases = self.databases.iter().map(database_resource);
         buckets.chain(streams).chain(databases).collect()
     }
+}
+
+pub(super) fn bucket_resource(bucket: &String) -> Resource {
+    Resource::planned(ResourceKind::Bucket, bucket)
 }
 
 pub(super) fn stream_resource(stream: &PlannedStream) -> Resource {

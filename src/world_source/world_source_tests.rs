@@ -1,7 +1,6 @@
 //! Views on disk: checks before the first row, order of parts, resumption, column types.
 
 use super::*;
-use std::path::{Path, PathBuf};
 use arrow::array::{
     ArrayRef, BinaryArray, BooleanArray, Decimal128Array, Int32Array, Int64Array, ListArray,
     RecordBatch, StringArray, StructArray, TimestampMicrosecondArray, UInt64Array,
@@ -10,6 +9,7 @@ use arrow::datatypes::{Field, Int64Type};
 use parquet::arrow::ArrowWriter;
 use serde_json::json;
 use std::fs::{self, File};
+use std::path::{Path, PathBuf};
 use wellspring_domain::stream::framing::{EnvelopePins, FrameContext, FrameMemo, FramePlan};
 
 const OUTPUT: &str = "some_output";

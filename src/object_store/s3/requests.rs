@@ -175,11 +175,7 @@ fn first_answer(answer: &GetObjectOutput) -> Result<FirstAnswer, Fault> {
         (from <= to).then_some((from, to + 1, size.parse().ok()?))
     });
     match parsed {
-        Some((start, end, size)) => Ok(FirstAnswer {
-            start,
-            end,
-            size,
-        }),
+        Some((start, end, size)) => Ok(FirstAnswer { start, end, size }),
         None => Err(Fault::Refused {
             code: "S3_REQUEST_REFUSED",
             cause: format!("the store answered with the range {range:?}"),

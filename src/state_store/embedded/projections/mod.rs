@@ -15,9 +15,9 @@ pub use quarantine_records::QuarantineRecords;
 pub use receipt_objects::ReceiptObjects;
 
 use crate::event_bus::embedded_log::{JournalFrames, JournalReader};
+use crate::state_store::embedded::journal_source::JournalSource;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use crate::state_store::embedded::journal_source::JournalSource;
 use wellspring_actors::ingestion_gate::projector::Projection;
 use wellspring_domain::admission::decision::{Decision, RowRef};
 use wellspring_domain::admission::journal_row::JournalRow;
