@@ -3,6 +3,7 @@
 //! The result goes to stdout, everything said to a person goes to stderr. Exit codes: 0 ok, 1 failed,
 //! 2 usage (by clap), 3 refused by a gate, 4 verification found differences.
 
+pub mod bootstrap;
 pub mod bus;
 mod bus_verify;
 pub mod config;
@@ -90,6 +91,8 @@ pub enum Command {
     Validate(validate::ValidateArgs),
     /// The live supervision tree of a running Wellspring.
     Ps(ps::PsArgs),
+    /// Make what a managed profile names: buckets, streams, the database's schema.
+    Bootstrap(bootstrap::BootstrapArgs),
     /// What is wrong with this installation, all of it.
     Doctor(doctor::DoctorArgs),
     /// What a reason code means, and what to do about it.
@@ -132,6 +135,7 @@ fn dispatch(command: Command, ctx: &CliContext) -> anyhow::Result<Outcome> {
         Command::Stream(args) => stream::run(args, ctx),
         Command::Validate(args) => validate::run(args, ctx),
         Command::Ps(args) => ps::run(args, ctx),
+        Command::Bootstrap(args) => bootstrap::run(args, ctx),
         Command::Doctor(args) => doctor::run(args, ctx),
         Command::Explain(args) => explain::run(args, ctx),
         Command::Config(args) => config::run(args, ctx),

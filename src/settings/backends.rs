@@ -45,7 +45,14 @@ pub struct EventBusSettings {
     pub partitions: BTreeMap<String, u32>,
     /// Partitions of every other topic.
     pub partitions_default: u32,
+    /// Shards by topic for streams that `bootstrap` makes; topics not named have `shards_default`.
+    pub shards: BTreeMap<String, u32>,
+    /// Shards of every other stream.
+    pub shards_default: u32,
 }
+
+/// Shards of a stream that `bootstrap` makes, when nobody says.
+const SHARDS_DEFAULT: u32 = 4;
 
 /// Most partitions a topic may have.
 pub const PARTITIONS_MAX: u64 = 1024;
@@ -57,6 +64,14 @@ impl EventBusSettings {
             .get(topic)
             .copied()
             .unwrap_or(self.partitions_default)
+    }
+
+    /// Shards of a topic's stream when it is made.
+    pub fn shards_of(&self, topic: &str) -> u32 {
+        self.shards
+            .get(topic)
+            .copied()
+            .unwrap_or(self.shards_default)
     }
 
     pub(super) fn read(wiring: &mut Section<'_, '_>, strict: bool) -> Self {
@@ -95,7 +110,8 @@ impl EventBusSettings {
         let region = s.optional_text(key("region").env_fallback("EVENT_BUS_REGION"));
         let endpoint_url =
             s.optional_text(key("endpoint_url").env_fallback("EVENT_BUS_ENDPOINT_URL"));
-        let (partitions_default, partitions) = read_partitions(s);
+        let (partitions_default, partitions) = read_counts(s, "partitions", 1);
+        let (shards_default, shards) = read_counts(s, "shards", SHARDS_DEFAULT);
         let topics = read_topics(s);
         section.finish();
         EventBusSettings {
@@ -109,16 +125,21 @@ impl EventBusSettings {
             topics,
             partitions,
             partitions_default,
+            shards,
+            shards_default,
         }
     }
 }
 
-/// `partitions: 4`, or `partitions: {default: 1, fp.bus.traffic.fraud.v1: 4}`.
-fn read_partitions(section: &mut Section<'_, '_>) -> (u32, BTreeMap<String, u32>) {
-    let name = "partitions";
+/// `partitions: 4`, or `partitions: {default: 1, fp.bus.traffic.fraud.v1: 4}`; `shards` likewise.
+fn read_counts(
+    section: &mut Section<'_, '_>,
+    name: &'static str,
+    default: u32,
+) -> (u32, BTreeMap<String, u32>) {
     let mut by_topic = BTreeMap::new();
     let Some(value) = section.value(key(name)) else {
-        return (1, by_topic);
+        return (default, by_topic);
     };
     let number = |value: &serde_json::Value| {
         let number = match value {
@@ -133,11 +154,11 @@ fn read_partitions(section: &mut Section<'_, '_>) -> (u32, BTreeMap<String, u32>
     let serde_json::Value::Object(map) = value else {
         let Some(count) = number(&value) else {
             section.problem("CONFIG_VALUE_INVALID", name, wrong);
-            return (1, by_topic);
+            return (default, by_topic);
         };
         return (count, by_topic);
     };
-    let mut default = 1;
+    let mut default = default;
     for (topic, count) in &map {
         match number(count) {
             Some(count) if topic == "default" => default = count,

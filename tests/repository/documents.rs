@@ -77,12 +77,13 @@ fn every_file_the_pages_name_exists() {
         "guarantees",
         "http_api",
         "operations",
+        "runbooks/parity",
         "testing",
     ];
     for page in pages.map(|page| format!("docs/{page}.md")) {
         let text = text_of(&root().join(&page));
         let files = text.split('`').skip(1).step_by(2).filter(|word| {
-            let folders = ["src/", "actors/", "tests/", "config/", "docs/"];
+            let folders = ["src/", "actors/", "tests/", "config/", "docs/", "infra/"];
             folders.iter().any(|folder| word.starts_with(folder)) && !word.contains(['<', '*', ' '])
         });
         let missing: Vec<_> = files.filter(|file| !root().join(file).exists()).collect();

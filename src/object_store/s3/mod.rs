@@ -4,6 +4,7 @@
 //! line stands in the object once; nothing relies on the order of a listing; credentials come from the
 //! environment alone; no error quotes anything that was signed.
 
+mod buckets;
 mod client;
 #[cfg(test)]
 mod fake;
@@ -22,6 +23,7 @@ use std::fmt;
 use std::sync::OnceLock;
 use wellspring_domain::ports::StoreError;
 
+pub use buckets::{EnsuredBucket, ensure_bucket};
 pub use options::{S3Credentials, S3Options, S3Patience};
 pub use store::S3Store;
 
