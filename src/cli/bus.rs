@@ -2,11 +2,13 @@
 
 use super::bus_verify::{self, BusVerifyArgs};
 use super::failure::Failure;
+use super::managed::{self, BusRead};
 use super::output::{Align, TableView, bytes, grouped, print_result};
 use super::run_arg::RunArg;
 use super::{CliContext, Outcome};
 use crate::event_bus::embedded_log::bus_reader::partition_bytes;
 use crate::event_bus::embedded_log::{BusReader, ReadBound, bus_partitions};
+use crate::gate::managed::read_bus::ShardHead;
 use serde::Serialize;
 use serde::de::IgnoredAny;
 use std::io::{self, BufWriter, Write};
@@ -50,9 +52,9 @@ struct ReadArgs {
     /// Partition of the topic.
     #[arg(long, default_value_t = 0, value_name = "P")]
     partition: u32,
-    /// First offset to read, inclusive.
-    #[arg(long, default_value_t = 0, value_name = "OFFSET")]
-    from_offset: u64,
+    /// First offset to read, inclusive: a line number, or a sequence number on Kinesis.
+    #[arg(long, default_value = "0", value_name = "OFFSET")]
+    from_offset: String,
     /// Most records to read.
     #[arg(long, default_value_t = 20, value_name = "N")]
     max: usize,
@@ -80,9 +82,26 @@ pub fn run(args: BusArgs, ctx: &CliContext) -> anyhow::Result<Outcome> {
 
 fn read(args: &ReadArgs, ctx: &CliContext) -> anyhow::Result<Outcome> {
     let run = args.run.paths(ctx)?;
+    if let Some(managed) = managed::open(ctx)? {
+        let asked = BusRead {
+            run: run.run_id(),
+            topic: &args.topic,
+            partition: args.partition,
+            from_offset: &args.from_offset,
+            max: args.max,
+        };
+        let mut out = BufWriter::new(io::stdout().lock());
+        managed.print_records(&asked, &mut out)?;
+        out.flush()?;
+        return Ok(Outcome::Ok);
+    }
+    let from_offset = args.from_offset.parse().map_err(|_| {
+        let sentence = format!("--from-offset {} is no line number", args.from_offset);
+        Failure::new("BUS_OFFSET_INVALID", sentence)
+    })?;
     let mut reader = BusReader::open(&run, &args.topic, args.partition, ReadBound::Head)
         .map_err(store_failure)?;
-    let mut stream = reader.stream(args.from_offset).map_err(store_failure)?;
+    let mut stream = reader.stream(from_offset).map_err(store_failure)?;
     let mut out = BufWriter::new(io::stdout().lock());
     let mut line = Vec::new();
     for _ in 0..args.max {
@@ -126,6 +145,11 @@ struct PartitionHead {
 
 fn head(args: &HeadArgs, ctx: &CliContext) -> anyhow::Result<Outcome> {
     let run = args.run.paths(ctx)?;
+    if let Some(managed) = managed::open(ctx)? {
+        let heads = managed.heads(args.topic.as_deref())?;
+        print_result(ctx.contract_format(), &heads, || shard_table(&heads))?;
+        return Ok(Outcome::Ok);
+    }
     let mut heads = Vec::new();
     for (topic, partition) in bus_partitions(&run).map_err(store_failure)? {
         if args.topic.as_ref().is_some_and(|wanted| *wanted != topic) {
@@ -145,6 +169,22 @@ fn head_of(run: &RunPaths, topic: String, partition: u32) -> Result<PartitionHea
         topic,
         partition,
     })
+}
+
+fn shard_table(heads: &[ShardHead]) -> TableView {
+    let mut table = TableView::new([
+        ("STREAM", Align::Left),
+        ("PARTITION", Align::Right),
+        ("LAST SEQUENCE", Align::Right),
+    ]);
+    for head in heads {
+        table.row([
+            head.stream.clone(),
+            head.partition.to_string(),
+            head.last_sequence.clone(),
+        ]);
+    }
+    table
 }
 
 fn table_of(heads: &[PartitionHead]) -> TableView {

@@ -2,6 +2,7 @@
 //! what they are made from.
 
 use super::failure::Failure;
+use super::managed::{self, ManagedRun};
 use super::output::{TableView, grouped, print_result};
 use super::receipts::layout;
 use super::run_arg::RunArg;
@@ -53,6 +54,9 @@ struct BusCounts {
 /// Runs the command.
 pub fn run(args: &BusVerifyArgs, ctx: &CliContext) -> anyhow::Result<Outcome> {
     let paths = args.run.paths(ctx)?;
+    if let Some(managed) = managed::open(ctx)? {
+        return run_managed(args, ctx, &managed, &paths);
+    }
     let rebuilt = match args.rebuild {
         true => Some(rebuild_run(&paths, ctx)?),
         false => None,
@@ -64,6 +68,24 @@ pub fn run(args: &BusVerifyArgs, ctx: &CliContext) -> anyhow::Result<Outcome> {
     };
     let identical = rebuilt.as_ref().is_none_or(|report| report.identical);
     let view = verification(bus, fingerprints, rebuilt, identical);
+    print_result(ctx.format, &view, || table_of(&view))?;
+    Ok(outcome_of(view.verified))
+}
+
+/// Shared backends have no projections to rebuild: their tables are views, and missing segments are
+/// written by reconciliation.
+fn run_managed(
+    args: &BusVerifyArgs,
+    ctx: &CliContext,
+    managed: &ManagedRun,
+    paths: &RunPaths,
+) -> anyhow::Result<Outcome> {
+    if args.rebuild {
+        let sentence = "there are no projections to rebuild on shared backends";
+        return Err(Failure::new("REBUILD_NOT_APPLICABLE", sentence).into());
+    }
+    let (bus, fingerprints) = managed.verify_bus(paths.run_id())?;
+    let view = verification(bus, args.digest.then_some(fingerprints), None, true);
     print_result(ctx.format, &view, || table_of(&view))?;
     Ok(outcome_of(view.verified))
 }

@@ -14,6 +14,7 @@ pub mod explain;
 pub mod failure;
 pub mod gate;
 mod gate_ops;
+mod managed;
 pub mod ops_client;
 pub mod oracle;
 pub mod oracle_sort;

@@ -1,16 +1,19 @@
 //! `wellspring receipts`: what the gate decided, with its proof (contract 7.1, 7.7, 7.9).
 
 use super::failure::Failure;
+use super::managed;
 use super::output::{OutputFormat, TableView, grouped, print_json, print_result, print_text};
 use super::run_arg::RunArg;
 use super::verify_output::{differences_table, outcome_of};
 use super::{CliContext, Outcome};
 use crate::event_bus::embedded_log::JournalReader;
+use crate::http::state::LookupKey as Asked;
 use crate::settings::Settings;
 use crate::state_store::embedded::export_sqlite::export_sqlite;
-use crate::state_store::embedded::receipts::ReceiptLookup;
+use crate::state_store::embedded::journal_source::JournalSource;
+use crate::state_store::embedded::receipts::{LookupError, ReceiptAnswer, ReceiptLookup};
 use crate::state_store::embedded::verify::{ReceiptsReport, verify_receipts};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::path::PathBuf;
 use wellspring_domain::admission::receipt::{ReceiptsLayout, receipt_bytes};
 use wellspring_domain::ports::StoreError;
@@ -74,6 +77,16 @@ struct ExportArgs {
     run: RunArg,
 }
 
+impl LookupKey {
+    fn as_lookup(&self) -> Asked {
+        let named = |text: &Option<String>, key: fn(String) -> Asked| text.clone().map(key);
+        named(&self.event_id, Asked::EventId)
+            .or_else(|| named(&self.receipt_id, Asked::ReceiptId))
+            .or_else(|| named(&self.dedupe_key, Asked::DedupeKey))
+            .expect("the group of the three options is required")
+    }
+}
+
 /// Runs the command.
 pub fn run(args: ReceiptsArgs, ctx: &CliContext) -> anyhow::Result<Outcome> {
     match args.command {
@@ -85,6 +98,15 @@ pub fn run(args: ReceiptsArgs, ctx: &CliContext) -> anyhow::Result<Outcome> {
 
 fn lookup(args: &LookupArgs, ctx: &CliContext) -> anyhow::Result<Outcome> {
     let paths = args.run.paths(ctx)?;
+    if let Some(managed) = managed::open(ctx)? {
+        let receipts = managed.substrate.receipts(None);
+        let key = args.key.as_lookup();
+        let row = receipts.find(Some(paths.run_id()), &key);
+        return match row.map_err(store_failure)? {
+            None => nothing_found(),
+            Some(row) => show(args, ctx, receipts.answer(&row), || receipts.render(&row)),
+        };
+    }
     let journal = JournalReader::new(&paths);
     let lookup = ReceiptLookup::new(&paths, layout(ctx.settings()?), &journal);
     let key = &args.key;
@@ -94,20 +116,31 @@ fn lookup(args: &LookupArgs, ctx: &CliContext) -> anyhow::Result<Outcome> {
         (_, _, Some(key)) => lookup.by_dedupe_key(key),
         _ => Ok(None), // the group of the three options is required
     };
-    let Some(row) = row.map_err(store_failure)? else {
-        print_json(&json!({}))?;
-        return Ok(Outcome::Ok);
-    };
+    match row.map_err(store_failure)? {
+        None => nothing_found(),
+        Some(row) => show(args, ctx, lookup.answer(&row), || lookup.render(&row)),
+    }
+}
+
+fn nothing_found() -> anyhow::Result<Outcome> {
+    print_json(&json!({}))?;
+    Ok(Outcome::Ok)
+}
+
+fn show(
+    args: &LookupArgs,
+    ctx: &CliContext,
+    answer: ReceiptAnswer,
+    render: impl FnOnce() -> Result<Value, LookupError>,
+) -> anyhow::Result<Outcome> {
     if args.full {
-        let receipt = lookup.render(&row);
-        let receipt = receipt.map_err(|error| Failure::of(error.code(), error))?;
+        let receipt = render().map_err(|error| Failure::of(error.code(), error))?;
         match ctx.contract_format() {
             // A program gets the very bytes of the contract, a person gets lines.
             OutputFormat::Json => print_text(&String::from_utf8_lossy(&receipt_bytes(&receipt)))?,
             OutputFormat::Table => print_json(&receipt)?,
         }
     } else {
-        let answer = lookup.answer(&row);
         print_result(ctx.contract_format(), &answer, || {
             let mut table = TableView::pairs();
             table
@@ -124,6 +157,11 @@ fn lookup(args: &LookupArgs, ctx: &CliContext) -> anyhow::Result<Outcome> {
 
 fn verify(run: &RunArg, ctx: &CliContext) -> anyhow::Result<Outcome> {
     let paths = run.paths(ctx)?;
+    if let Some(managed) = managed::open(ctx)? {
+        let report = managed.verify_receipts(paths.run_id())?;
+        print_result(ctx.format, &report, || table_of(&report))?;
+        return Ok(outcome_of(report.verified));
+    }
     let store = ctx.runs_store()?;
     let report =
         verify_receipts(&paths, layout(ctx.settings()?), store.as_ref()).map_err(store_failure)?;
@@ -144,9 +182,17 @@ fn table_of(report: &ReceiptsReport) -> TableView {
 
 fn export(args: &ExportArgs, ctx: &CliContext) -> anyhow::Result<Outcome> {
     let paths = args.run.paths(ctx)?;
-    let journal = JournalReader::new(&paths);
-    let report = export_sqlite(&paths, layout(ctx.settings()?), &journal, &args.sqlite)
-        .map_err(|error| Failure::of(error.code(), error))?;
+    let journal: Box<dyn JournalSource> = match managed::open(ctx)? {
+        Some(managed) => Box::new(managed.substrate.receipts(None).journal(paths.run_id())),
+        None => Box::new(JournalReader::new(&paths)),
+    };
+    let report = export_sqlite(
+        &paths,
+        layout(ctx.settings()?),
+        journal.as_ref(),
+        &args.sqlite,
+    )
+    .map_err(|error| Failure::of(error.code(), error))?;
     print_result(ctx.format, &report, || {
         let mut table = TableView::pairs();
         table

@@ -88,7 +88,14 @@ impl<'a> BusLine<'a> {
 
     /// Reads the envelope and recomputes its payload hash; `None` when it is no envelope.
     pub fn facts(&self) -> Option<EnvelopeFacts> {
-        let envelope = Envelope::read(self.envelope).ok()??;
+        EnvelopeFacts::of(self.envelope)
+    }
+}
+
+impl EnvelopeFacts {
+    /// Reads an envelope and recomputes its payload hash; `None` when it is none.
+    pub fn of(envelope: &[u8]) -> Option<EnvelopeFacts> {
+        let envelope = Envelope::read(envelope).ok()??;
         Some(EnvelopeFacts {
             event_id: envelope.string(Field::EventId)?.into_owned(),
             ts_utc: envelope

@@ -36,7 +36,7 @@ CREATE TABLE IF NOT EXISTS quarantines (
 ";
 
 const ADMISSION: &str = "INSERT OR IGNORE INTO admissions VALUES
-  (?1, 'ADMITTED', ?2, ?3, ?4, ?5, ?6, 0, ?7, ?8, ?9, ?10, 'file_line', ?7)";
+  (?1, 'ADMITTED', ?2, ?3, ?4, ?5, ?6, 0, ?7, ?8, ?9, ?10, ?11, ?7)";
 const RECEIPT: &str = "INSERT OR IGNORE INTO receipts VALUES
   (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)";
 const QUARANTINE: &str = "INSERT OR IGNORE INTO quarantines VALUES
@@ -157,6 +157,7 @@ impl Export<'_> {
             &**topic,
             partition,
             offset.to_string(),
+            offset.kind(),
         ])?;
         self.report.admissions += added as u64;
         Ok(())

@@ -149,7 +149,7 @@ pub fn record_digest(payload_hash: &Hash32, key: &str, ts_utc: &str, event_id: &
 }
 
 /// Per key a digest chained over its records in order, for keys within a range.
-struct KeyChains {
+pub struct KeyChains {
     low: u64,
     high: u64,
     keys_max: usize,
@@ -157,6 +157,11 @@ struct KeyChains {
 }
 
 impl KeyChains {
+    /// Chains of all keys, however many there are.
+    pub fn all() -> KeyChains {
+        KeyChains::new(0, usize::MAX)
+    }
+
     fn new(low: u64, keys_max: usize) -> KeyChains {
         KeyChains {
             low,
@@ -166,7 +171,8 @@ impl KeyChains {
         }
     }
 
-    fn add(&mut self, key: &Hash32, record: &Hash32) {
+    /// Adds the next record of a key.
+    pub fn add(&mut self, key: &Hash32, record: &Hash32) {
         if !(self.low..=self.high).contains(&key.leading_u64()) {
             return;
         }
@@ -182,7 +188,8 @@ impl KeyChains {
         }
     }
 
-    fn finish(&self, order: &mut DigestSum) {
+    /// Adds every chain to a sum.
+    pub fn finish(&self, order: &mut DigestSum) {
         for (key, chain) in &self.chains {
             let mut hasher = Sha256::new();
             hasher.update(key.0);

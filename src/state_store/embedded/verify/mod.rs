@@ -12,7 +12,8 @@ mod tests;
 
 pub use bus::verify_bus;
 pub use fingerprint::{
-    DigestSum, KEYS_MAX, TopicFingerprint, fingerprint_bus, fingerprint_files, record_digest,
+    DigestSum, KEYS_MAX, KeyChains, TopicFingerprint, fingerprint_bus, fingerprint_files,
+    record_digest,
 };
 pub use receipts::verify_receipts;
 pub use report::{BusReport, Difference, Differences, PartitionReport, ReceiptsReport};
