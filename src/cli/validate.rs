@@ -20,7 +20,7 @@ use tokio::sync::watch;
 use wellspring_actors::telemetry::SessionEvents;
 use wellspring_actors::world_stream::result::{StreamResult, StreamStatus};
 use wellspring_actors::world_stream::run_streams::EventCaps;
-use wellspring_domain::ports::{CheckpointStore, Clock, Cursor, GateClient};
+use wellspring_domain::ports::{Clock, Cursor, GateClient};
 
 const EXAMPLES: &str = "\
 Examples:

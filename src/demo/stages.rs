@@ -57,8 +57,9 @@ pub fn run(
     let attempt_id = demo.attempt_id();
     let target = StreamTarget {
         scenario_run_id: Some(scenario_run_id.clone()),
-        ..target
-    };
+        ..target,
+ lease: None,
+};
     let streamed = timer.stage("stream", || {
         demo.stream(&streamer, &run, &target, &attempt_id)
     })?;

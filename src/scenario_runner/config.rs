@@ -12,7 +12,10 @@ use wellspring_domain::scenario::settings::{ScenarioPolicy, ScenarioWiring};
 use crate::clock::SystemClock;
 use crate::control_bus::FileControlBus;
 use crate::object_store::{ObjectStores, OpenStoreError};
+use crate::settings::secret::Secret;
 use crate::state_store::embedded::authority::AuthorityStore;
+use crate::state_store::postgres::authority::PostgresAuthority;
+use crate::state_store::postgres::{Database, DatabaseSettings};
 use crate::world_files::contract_files::ContractFiles;
 
 /// Opens an engine run root as a store; `None` when there is no such root.
@@ -56,11 +59,17 @@ pub struct ScenarioRunnerConfig {
 /// Why the authority store cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum AuthorityError {
-    /// The embedded substrate knows `sqlite:///` only.
-    #[error("authority_store_dsn names no store this substrate has: {scheme}")]
+    /// Neither `sqlite:///` nor PostgreSQL.
+    #[error("authority_store_dsn names no store there is an adapter for: {scheme}")]
     Unsupported {
         /// The scheme, without anything that could be a secret.
         scheme: String,
+    },
+    /// Runs in a bucket are shared by machines, a file beside this process is not.
+    #[error("runs lie in {runs_root}: authority_store_dsn must name a database")]
+    DsnMissing {
+        /// Where runs lie.
+        runs_root: String,
     },
     /// The wiring asks for a managed acceptance mode.
     #[error("acceptance_mode {mode} needs a managed substrate")]
@@ -81,6 +90,7 @@ impl AuthorityError {
     pub fn code(&self) -> &'static str {
         match self {
             AuthorityError::Unsupported { .. } => "AUTHORITY_STORE_UNSUPPORTED",
+            AuthorityError::DsnMissing { .. } => "AUTHORITY_STORE_DSN_MISSING",
             AuthorityError::ManagedMode { .. } => "SR_SETTLEMENT_LOCK_FAIL_CLOSED",
             AuthorityError::Store(error) => error.code(),
             AuthorityError::Objects(error) => error.code(),
@@ -109,7 +119,7 @@ pub struct EmbeddedSetup {
 }
 
 impl ScenarioRunnerConfig {
-    /// A Scenario Runner on folders and SQLite.
+    /// A Scenario Runner on folders or a bucket, with its authority in SQLite or PostgreSQL.
     pub fn embedded(setup: EmbeddedSetup) -> Result<ScenarioRunnerConfig, AuthorityError> {
         if setup.wiring.acceptance_mode == "dev_min_managed" {
             let mode = setup.wiring.acceptance_mode;
@@ -119,13 +129,8 @@ impl ScenarioRunnerConfig {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
         let local_paths = RunPaths::new(&setup.local_root, &setup.platform_run_id);
         let dsn = setup.wiring.authority_store_dsn.as_deref();
-        if setup.runs_root.starts_with("s3://") && dsn.is_none_or(|dsn| dsn.trim().is_empty()) {
-            // A database beside the run is for runs in a folder (contract 5.2).
-            let scheme = "nothing, and the runs are in a bucket".to_owned();
-            return Err(AuthorityError::Unsupported { scheme });
-        }
-        let database = authority_path(dsn, &local_paths)?;
-        let authority = Arc::new(AuthorityStore::open(database, clock.clone())?);
+        let place = authority_place(dsn, &setup.runs_root, &local_paths)?;
+        let (leases, equivalence) = place.open(&clock)?;
         let control_bus_root = setup
             .wiring
             .control_bus_root
@@ -134,8 +139,8 @@ impl ScenarioRunnerConfig {
         let ports = ScenarioPorts {
             store: setup.stores.open(&setup.runs_root)?,
             control_bus: Arc::new(FileControlBus::new(control_bus_root)),
-            leases: authority.clone(),
-            equivalence: authority,
+            leases,
+            equivalence,
             clock,
             worlds: world_opener(setup.stores),
         };
@@ -150,21 +155,59 @@ impl ScenarioRunnerConfig {
     }
 }
 
-/// Where the authority database lies: the DSN's path, else below the run (contract 5.2, 5.3).
-fn authority_path(dsn: Option<&str>, run_paths: &RunPaths) -> Result<String, AuthorityError> {
-    let Some(dsn) = dsn.map(str::trim).filter(|dsn| !dsn.is_empty()) else {
-        return Ok(format!("{}/index/sr_authority.db", run_paths.sr()));
-    };
-    match dsn.strip_prefix("sqlite:///") {
-        Some(path) => Ok(path.to_owned()),
-        None => {
-            let scheme = dsn
-                .split_once("://")
-                .map_or("no scheme", |(scheme, _)| scheme);
-            Err(AuthorityError::Unsupported {
-                scheme: scheme.to_owned(),
-            })
+/// Where equivalence and leases are kept.
+#[derive(Debug, PartialEq, Eq)]
+enum AuthorityPlace {
+    /// A SQLite file.
+    File(String),
+    /// A database that other nodes share.
+    Postgres(Secret),
+}
+
+/// Both halves of the authority store.
+type Authority = (Arc<dyn Leases>, Arc<dyn RunEquivalence>);
+
+impl AuthorityPlace {
+    fn open(&self, clock: &Arc<dyn Clock>) -> Result<Authority, AuthorityError> {
+        match self {
+            AuthorityPlace::File(path) => {
+                let store = Arc::new(AuthorityStore::open(path, clock.clone())?);
+                Ok((store.clone(), store))
+            }
+            AuthorityPlace::Postgres(dsn) => {
+                let database = Database::open(dsn, DatabaseSettings::default())?;
+                let store = Arc::new(PostgresAuthority::new(database));
+                Ok((store.clone(), store))
+            }
         }
+    }
+}
+
+/// What the DSN names; without one, a file below the run (contract 5.2, 5.3).
+fn authority_place(
+    dsn: Option<&str>,
+    runs_root: &str,
+    local_paths: &RunPaths,
+) -> Result<AuthorityPlace, AuthorityError> {
+    let Some(dsn) = dsn.map(str::trim).filter(|dsn| !dsn.is_empty()) else {
+        return match runs_root.contains("://") {
+            true => Err(AuthorityError::DsnMissing {
+                runs_root: runs_root.to_owned(),
+            }),
+            false => {
+                let path = format!("{}/index/sr_authority.db", local_paths.sr());
+                Ok(AuthorityPlace::File(path))
+            }
+        };
+    };
+    if let Some(path) = dsn.strip_prefix("sqlite:///") {
+        return Ok(AuthorityPlace::File(path.to_owned()));
+    }
+    match dsn.split_once("://") {
+        Some(("postgres" | "postgresql", _)) => Ok(AuthorityPlace::Postgres(Secret::new(dsn))),
+        scheme => Err(AuthorityError::Unsupported {
+            scheme: scheme.map_or("no scheme", |(scheme, _)| scheme).to_owned(),
+        }),
     }
 }
 
@@ -182,15 +225,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_authority_database_lies_below_the_run_unless_a_dsn_says_otherwise() {
+    fn the_authority_store_is_a_file_below_the_run_unless_a_dsn_says_otherwise() {
         let run = PlatformRunId::parse("platform_20260101T000000Z").unwrap();
         let paths = RunPaths::new("runs", &run);
-        let path = |dsn: Option<&str>| authority_path(dsn, &paths);
+        let place = |dsn: Option<&str>, root| authority_place(dsn, root, &paths);
+        let file = |path: &str| AuthorityPlace::File(path.to_owned());
         let below = "runs/fraud-platform/platform_20260101T000000Z/sr/index/sr_authority.db";
-        assert_eq!(path(None).unwrap(), below);
-        assert_eq!(path(Some(" ")).unwrap(), below);
-        assert_eq!(path(Some("sqlite:////tmp/a.db")).unwrap(), "/tmp/a.db");
-        let refused = path(Some("postgresql://u:secret@host/db")).unwrap_err();
+        assert_eq!(place(None, "runs").unwrap(), file(below));
+        assert_eq!(place(Some(" "), "runs").unwrap(), file(below));
+        let named = place(Some("sqlite:////tmp/a.db"), "s3://b").unwrap();
+        assert_eq!(named, file("/tmp/a.db"));
+        let dsn = "postgresql://u:secret@host/db";
+        let shared = place(Some(dsn), "s3://b").unwrap();
+        assert_eq!(shared, AuthorityPlace::Postgres(Secret::new(dsn)));
+        assert!(!format!("{shared:?}").contains("secret"));
+        let missing = place(None, "s3://b").unwrap_err();
+        assert_eq!(missing.code(), "AUTHORITY_STORE_DSN_MISSING");
+        let refused = place(Some("mysql://u:secret@host/db"), "runs").unwrap_err();
         assert_eq!(refused.code(), "AUTHORITY_STORE_UNSUPPORTED");
         assert!(!refused.to_string().contains("secret"));
     }

@@ -11,7 +11,7 @@ use wellspring_actors::world_stream::pump::ProgressLogSettings;
 use wellspring_actors::world_stream::result::StreamResult;
 use wellspring_actors::world_stream::run_streams::{EventCaps, StreamRequest, StreamTuning};
 use wellspring_domain::ids::{CheckpointScope, checkpoint_pack_key};
-use wellspring_domain::ports::{Clock, Cursor, ObjectStore};
+use wellspring_domain::ports::{CheckpointStore, Clock, Cursor, ObjectStore};
 use wellspring_domain::run_paths::{PlatformRunId, RunPaths};
 use wellspring_domain::stream::batch_cut::BatchLimits;
 use wellspring_domain::stream::cursor::{FlushPolicy, SaveReason};
@@ -30,6 +30,9 @@ use crate::session_ledger::SessionLedger;
 use crate::settings::Settings;
 use crate::settings::backends::CheckpointBackend;
 use crate::state_store::embedded::checkpoints::FileCheckpoints;
+use crate::state_store::postgres::checkpoints::PostgresCheckpoints;
+use crate::state_store::postgres::leases::LeaseProof;
+use crate::state_store::postgres::{Database, DatabaseSettings};
 use crate::world_files::contract_files::{ContractFileError, ContractFiles};
 use crate::world_files::world_root::resolve_engine_root;
 use crate::world_source::StreamViews;
@@ -82,6 +85,8 @@ pub struct StreamTarget {
     pub platform_run_id: Option<PlatformRunId>,
     /// Base of the stream views when the wiring names none.
     pub stream_view_root: Option<String>,
+    /// The lease the run is streamed under; checkpoints in a database are refused once it is lost.
+    pub lease: Option<LeaseProof>,
 }
 
 /// A stream that may start.
@@ -95,7 +100,7 @@ pub struct PreparedStream {
     /// The world.
     pub source: Arc<StreamViews>,
     /// Checkpoints of the run.
-    pub checkpoints: Arc<FileCheckpoints>,
+    pub checkpoints: Arc<dyn CheckpointStore>,
     /// Tells the session ledger of every save.
     pub on_saved: SavedHook,
     /// The run's session ledger.
@@ -150,7 +155,35 @@ impl WorldStreamer {
         for warning in &cleared.plan.warnings {
             tracing::warn!(warning, "output selection");
         }
-        Ok(self.prepared(cleared, target, options))
+        let checkpoints = self.checkpoints(&cleared, target)?;
+        Ok(self.prepared(cleared, checkpoints, target, options))
+    }
+
+    /// Where cursors are kept (contract 6.7). A database is connected when a stream first asks it: one
+    /// that does not answer is then waited for like any other failure of a stream.
+    fn checkpoints(
+        &self,
+        cleared: &Cleared,
+        target: &StreamTarget,
+    ) -> Result<Arc<dyn CheckpointStore>, PreflightRefusal> {
+        let wiring = &self.settings.wiring.wsp_checkpoint;
+        match (wiring.backend, &wiring.dsn) {
+            (CheckpointBackend::Postgres, Some(dsn)) => {
+                let database = Database::deferred(dsn, DatabaseSettings::default());
+                let database = database.map_err(|error| PreflightRefusal {
+                    code: error.code(),
+                    detail: error.to_string(),
+                })?;
+                let lease = target.lease.clone();
+                Ok(Arc::new(PostgresCheckpoints::new(database, lease)))
+            }
+            _ => {
+                let paths = self.paths(&run_id_of(cleared));
+                Ok(Arc::new(FileCheckpoints::new(
+                    self.settings.checkpoint_root(&paths),
+                )))
+            }
+        }
     }
 
     /// The world's store; `None` when there is no such root.
@@ -245,11 +278,11 @@ impl WorldStreamer {
     fn prepared(
         &self,
         cleared: Cleared,
+        checkpoints: Arc<dyn CheckpointStore>,
         target: &StreamTarget,
         options: &StreamOptions,
     ) -> PreparedStream {
-        let run_id = PlatformRunId::parse(&cleared.platform_run_id)
-            .expect("the target's run id was a run id");
+        let run_id = run_id_of(&cleared);
         let scenario_run_id = target
             .scenario_run_id
             .clone()
@@ -294,9 +327,7 @@ impl WorldStreamer {
             },
             tuning: self.tuning(),
             source: Arc::new(self.views(&cleared, target)),
-            checkpoints: Arc::new(FileCheckpoints::new(
-                self.settings.checkpoint_root(&self.paths(&run_id)),
-            )),
+            checkpoints,
             on_saved: Arc::new(move |cursor, reason| saved.tell(&ledger, cursor, reason)),
             session,
             cleared,
@@ -359,6 +390,10 @@ impl WorldStreamer {
             },
         }
     }
+}
+
+fn run_id_of(cleared: &Cleared) -> PlatformRunId {
+    PlatformRunId::parse(&cleared.platform_run_id).expect("the target's run id was a run id")
 }
 
 /// What a checkpoint event says besides the cursor (contract 6.9).

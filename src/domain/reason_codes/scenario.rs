@@ -14,11 +14,18 @@ pub const CHAPTER: Chapter = Chapter {
             "fix the engine, then submit under a new run equivalence key",
         ),
         row(
+            "AUTHORITY_STORE_DSN_MISSING",
+            &[ScenarioRunner],
+            FixTheCause,
+            "runs lie in a bucket, but no database keeps equivalence and leases",
+            "set `SR_AUTHORITY_STORE_DSN`, or `authority_store_dsn` in the wiring",
+        ),
+        row(
             "AUTHORITY_STORE_UNSUPPORTED",
             &[ScenarioRunner],
             FixTheCause,
-            "`authority_store_dsn` names a store this substrate does not have",
-            "leave it empty or use `sqlite:///path`",
+            "`authority_store_dsn` names a store there is no adapter for",
+            "use `postgresql://…`, `sqlite:///path`, or leave it empty",
         ),
         row(
             "AUTH_DENIED",
@@ -197,7 +204,7 @@ pub const CHAPTER: Chapter = Chapter {
         ),
         row(
             "LEASE_LOST",
-            &[ScenarioRunner],
+            &[ScenarioRunner, WorldStreamer],
             WaitAndRetry,
             "the lease ran out while working; nothing more was written",
             "submit the same again: it goes on where it was",

@@ -1,11 +1,13 @@
 //! A bounded pool of connections to one database whose schema is up to date.
 
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use deadpool_postgres::{
     Hook, HookError, Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime,
 };
+use wellspring_domain::ids::Hash32;
 use wellspring_domain::ports::StoreError;
 
 use super::dsn::{Dsn, TlsMode};
@@ -42,7 +44,7 @@ impl Default for DatabaseSettings {
     }
 }
 
-/// One database. Clones share the pool.
+/// One database. Clones share the pool, and so does whoever opens the same connection again.
 #[derive(Clone)]
 pub struct Database(Arc<Inner>);
 
@@ -50,24 +52,41 @@ struct Inner {
     pool: Pool,
     settings: DatabaseSettings,
     shown: String,
+    /// True once the schema is known to be up to date.
+    ready: AtomicBool,
 }
+
+/// A pool that somebody may still hold, by the digest of its connection text.
+type OpenPool = (Hash32, DatabaseSettings, Weak<Inner>);
+
+static OPEN_POOLS: Mutex<Vec<OpenPool>> = Mutex::new(Vec::new());
 
 impl Database {
     /// Connects and brings the schema up to date. The first connection is made here, so a wrong
     /// password or a missing database is told at start-up.
     pub fn open(dsn: &Secret, settings: DatabaseSettings) -> Result<Database, StoreError> {
+        let database = Database::deferred(dsn, settings)?;
+        database.ping()?;
+        Ok(database)
+    }
+
+    /// Connects, and brings the schema up to date, with the first call. Only a connection text that is
+    /// none is refused here.
+    pub fn deferred(dsn: &Secret, settings: DatabaseSettings) -> Result<Database, StoreError> {
+        let digest = Hash32::of(dsn.expose().as_bytes());
+        let mut open = OPEN_POOLS.lock().unwrap_or_else(PoisonError::into_inner);
+        open.retain(|(_, _, pool)| pool.strong_count() > 0);
+        let same = |entry: &&OpenPool| entry.0 == digest && entry.1 == settings;
+        if let Some(inner) = open.iter().find(same).and_then(|entry| entry.2.upgrade()) {
+            return Ok(Database(inner));
+        }
         let database = Database::connect(dsn, settings)?;
-        database.call("migrate", async |connection| {
-            migrations::apply(connection).await
-        })?;
+        open.push((digest, settings, Arc::downgrade(&database.0)));
         Ok(database)
     }
 
     /// The pool alone; nothing is connected yet.
-    pub(super) fn connect(
-        dsn: &Secret,
-        settings: DatabaseSettings,
-    ) -> Result<Database, StoreError> {
+    fn connect(dsn: &Secret, settings: DatabaseSettings) -> Result<Database, StoreError> {
         let mut dsn = Dsn::parse(dsn)?;
         if dsn.config.get_application_name().is_none() {
             dsn.config.application_name("wellspring");
@@ -104,6 +123,7 @@ impl Database {
             pool,
             settings,
             shown: dsn.shown,
+            ready: AtomicBool::new(false),
         })))
     }
 
@@ -147,7 +167,15 @@ impl Database {
         let place = self.place(operation);
         block_on(async {
             let mut connection = self.0.pool.get().await.map_err(|e| place.tell_pool(e))?;
-            match tokio::time::timeout(limit, work(&mut connection)).await {
+            let working = async {
+                if !self.0.ready.load(Ordering::Acquire) {
+                    migrations::apply(&mut connection).await?;
+                    self.0.ready.store(true, Ordering::Release);
+                }
+                work(&mut connection).await
+            };
+            let done = tokio::time::timeout(limit, working).await;
+            match done {
                 Ok(done) => done.map_err(|fault| place.tell(fault)),
                 Err(_too_long) => {
                     drop(Object::take(connection));

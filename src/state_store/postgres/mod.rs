@@ -7,6 +7,7 @@
 pub mod admissions;
 pub mod authority;
 pub mod checkpoints;
+pub mod control_positions;
 mod database;
 mod dsn;
 mod faults;

@@ -2,8 +2,10 @@
 
 use super::*;
 use std::thread::sleep;
+use wellspring::control_bus::positions::{ControlPositions, Settled};
 use wellspring::state_store::postgres::authority::PostgresAuthority;
 use wellspring::state_store::postgres::checkpoints::PostgresCheckpoints;
+use wellspring::state_store::postgres::control_positions::PostgresControlPositions;
 use wellspring::state_store::postgres::leases::{LeaseProof, PostgresLeases};
 use wellspring::state_store::postgres::nodes::{NodeIdentity, NodeRegistry};
 use wellspring_domain::ports::{
@@ -287,4 +289,41 @@ fn nodes_show_when_they_were_seen_last() {
     nodes.leave("b").unwrap();
     assert_eq!(nodes.forget(Duration::ZERO).unwrap(), 1);
     assert!(nodes.list().unwrap().is_empty());
+}
+
+#[test]
+fn settled_control_records_are_kept_by_name_until_the_position_passes_them() {
+    let fresh = Fresh::new();
+    let positions = PostgresControlPositions::new(fresh.open());
+    let number = |n: u64| SequenceNumber::parse(&n.to_string()).unwrap();
+    let settle = |n: u64, through: Option<u64>| {
+        let settled = Settled {
+            shard_id: "shardId-000000000000",
+            sequence: number(n),
+            through: through.map(number),
+        };
+        positions.settle("sr-control-bus", &settled).unwrap();
+    };
+    let known = || {
+        let mut shards = positions.load("sr-control-bus").unwrap();
+        assert_eq!(shards.len(), 1);
+        let shard = shards.remove(0);
+        (shard.through, shard.settled)
+    };
+    assert!(positions.load("sr-control-bus").unwrap().is_empty());
+    settle(100, None);
+    settle(20, None);
+    settle(20, None);
+    assert_eq!(known(), (None, vec![number(20), number(100)]));
+    settle(9, Some(20));
+    assert_eq!(known(), (Some(number(20)), vec![number(100)]));
+    settle(15, Some(9));
+    assert_eq!(
+        known(),
+        (Some(number(20)), vec![number(100)]),
+        "it never steps back"
+    );
+    settle(21, Some(100));
+    assert_eq!(known(), (Some(number(100)), vec![]));
+    assert!(positions.load("another").unwrap().is_empty());
 }
