@@ -22,6 +22,7 @@ pub mod oracle_sync;
 pub mod output;
 pub mod progress;
 pub mod ps;
+mod ps_cluster;
 pub mod receipts;
 pub mod run;
 mod run_arg;

@@ -13,6 +13,7 @@ const EXAMPLES: &str = "\
 Examples:
   wellspring ps                    every actor: state, restarts, room, last error
   wellspring ps --failing          only actors that are not well
+  wellspring ps --cluster          all nodes on shared backends, and which runs each streams
   wellspring --format json ps      the same tree as JSON
 
 Room is what is in flight towards an actor out of its limit, in events; an actor whose room is full
@@ -25,10 +26,16 @@ pub struct PsArgs {
     /// Only actors that failed, are backing off, or were restarted.
     #[arg(long)]
     failing: bool,
+    /// Instead of this node's actors: every node on the same backends, and the leases it holds.
+    #[arg(long, conflicts_with = "failing")]
+    cluster: bool,
 }
 
 /// Runs the command.
 pub fn run(args: PsArgs, ctx: &CliContext) -> anyhow::Result<Outcome> {
+    if args.cluster {
+        return super::ps_cluster::run(ctx);
+    }
     let client = OpsClient::new(ctx.settings()?)?;
     let answer = client.get("/v1/ops/tree")?;
     let mut tree: TreeSnapshot = serde_json::from_value(answer)

@@ -4,6 +4,7 @@ use super::failure::Failure;
 use super::output::{TableView, bytes, grouped, print_result};
 use super::{CliContext, Outcome};
 use crate::session_ledger::SessionLedger;
+use crate::settings::GateBackend;
 use crate::state_store::embedded::prune::{PruneError, PruneReport, prune_bus, prune_index};
 use serde_json::{json, to_value};
 use wellspring_domain::run_paths::RunPaths;
@@ -26,6 +27,16 @@ pub fn prune(
     part: PrunePart,
     ledger: &SessionLedger,
 ) -> anyhow::Result<Outcome> {
+    let backend = ctx.settings()?.gate_backend();
+    let backend = backend.map_err(super::context::settings_failure)?;
+    if !matches!(backend, GateBackend::Embedded) {
+        let sentence =
+            "streams on shared backends end by their retention; there is nothing to prune here";
+        let failure = Failure::new("BACKEND_NOT_AVAILABLE", sentence);
+        return Err(failure
+            .hint("keep the rows of admission at least as long as the streams")
+            .into());
+    }
     let mut report = PruneReport::default();
     if part != PrunePart::Index {
         match prune_bus(paths) {

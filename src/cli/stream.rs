@@ -4,14 +4,14 @@ use super::gate::active_run;
 use super::output::{Align, TableView, print_result};
 use super::{CliContext, Failure, Outcome, progress};
 use crate::clock::SystemClock;
-use crate::control_bus::FileControlBus;
 use crate::daemon::live_tree;
 use crate::http_client::{HttpGate, HttpGateSettings};
 use crate::process;
 use crate::settings::Settings;
 use crate::telemetry::run_logs::RunLogPaths;
 use crate::world_streamer::{
-    ConsumeUntil, PreparedStream, ReadyConsumer, StreamOptions, StreamTarget, WorldStreamer,
+    ConsumeUntil, ControlSide, PreparedStream, ReadyConsumer, StreamOptions, StreamTarget,
+    WorldStreamer,
 };
 use clap::{Args, Subcommand};
 use std::sync::Arc;
@@ -188,15 +188,10 @@ fn consumer(
 ) -> anyhow::Result<ReadyConsumer> {
     let run = require_run(settings, ctx)?;
     let streamer = streamer(settings)?;
-    let bus = FileControlBus::new(settings.control_bus_root(&streamer.paths(&run)));
+    let control =
+        ControlSide::open(settings, &run).map_err(|error| Failure::of(error.code(), error))?;
     let gate = http_gate(settings)?;
-    let consumer = ReadyConsumer::new(
-        streamer,
-        args.caps.options(),
-        gate,
-        Arc::new(bus),
-        live_tree(),
-    );
+    let consumer = ReadyConsumer::new(streamer, args.caps.options(), gate, control, live_tree());
     Ok(match args.poll_seconds {
         Some(seconds) => {
             consumer.with_poll_interval(Duration::from_secs_f64(seconds.clamp(0.01, 3600.0)))
@@ -269,8 +264,8 @@ fn direct(args: &DirectArgs, ctx: &CliContext) -> anyhow::Result<Outcome> {
         scenario_run_id: args.scenario_run_id.clone(),
         platform_run_id: Some(run),
         stream_view_root: None,
- lease: None,
-};
+        lease: None,
+    };
     let streamer = streamer(settings)?;
     let gate = http_gate(settings)?;
     let result = runtime.block_on(async {

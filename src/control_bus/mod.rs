@@ -2,8 +2,10 @@
 
 pub mod file;
 pub mod kinesis;
+pub mod place;
 pub mod positions;
 
 pub use file::FileControlBus;
 pub use kinesis::{KinesisControlBus, KinesisControlBusSettings};
+pub use place::ControlBusPlace;
 pub use positions::{ControlPositions, Settled, ShardProgress};

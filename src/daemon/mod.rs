@@ -3,8 +3,10 @@
 //! A stop goes from the source to the sink: streams stop reading, the gate answers what it has taken,
 //! checkpoints are saved, then the gate closes its journals. All of it within `shutdown_deadline_ms`.
 
+mod node_beat;
 pub mod ready_streams;
 
+use self::node_beat::NodeBeat;
 use crate::cli::Failure;
 use crate::clock::SystemClock;
 use crate::gate::assembly::{GateOptions, RunningGate, start};
@@ -102,6 +104,8 @@ async fn serve(settings: &Settings, mut plan: DaemonPlan) -> anyhow::Result<bool
         .listen(&plan.host, plan.port, &tree, routes, control, metrics)
         .await
         .map_err(|error| Failure::of(error.code(), error))?;
+    let url = format!("http://{address}");
+    let _beat = NodeBeat::start(settings, url).map_err(|error| Failure::of(error.code(), error))?;
     // The one line a script may wait for.
     eprintln!("wellspring listens on http://{address}");
     let worked = work(&mut plan.streams, &gate, &tree, stop).await;

@@ -2,13 +2,14 @@
 
 use super::Streams;
 use crate::cli::Failure;
-use crate::control_bus::FileControlBus;
 use crate::gate::assembly::RunningGate;
 use crate::http::runs;
 use crate::http::state::{RunControl, RunOrder};
 use crate::scenario_runner::{ScenarioRunner, SetupFiles};
 use crate::settings::Settings;
-use crate::world_streamer::{ConsumeUntil, ReadyConsumer, StreamOptions, WorldStreamer};
+use crate::world_streamer::{
+    ConsumeUntil, ControlSide, ReadyConsumer, StreamOptions, WorldStreamer,
+};
 use std::sync::{Arc, OnceLock};
 use tokio::sync::watch;
 use wellspring_actors::runtime::{BoxFuture, StageFailure, TreeHandle};
@@ -89,16 +90,14 @@ impl Streams for ReadyStreams {
         stop: watch::Receiver<bool>,
     ) -> BoxFuture<'a, anyhow::Result<bool>> {
         Box::pin(async move {
-            let bus = FileControlBus::new(
-                self.settings
-                    .control_bus_root(&self.streamer.paths(&self.run)),
-            );
+            let control = ControlSide::open(&self.settings, &self.run)
+                .map_err(|error| Failure::of(error.code(), error))?;
             let client = Arc::new(gate.client());
             let consumer = ReadyConsumer::new(
                 self.streamer.clone(),
                 self.options.clone(),
                 client,
-                Arc::new(bus),
+                control,
                 tree.clone(),
             );
             // Set once per process: a second start would be a second daemon.

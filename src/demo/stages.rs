@@ -5,7 +5,6 @@ use super::{DemoOptions, DemoOutput, DemoReport, DemoStage, text, world_root};
 use crate::active_run::ActiveRun;
 use crate::cli::Failure;
 use crate::clock::SystemClock;
-use crate::control_bus::FileControlBus;
 use crate::daemon::live_tree;
 use crate::gate::assembly::{GateOptions, start};
 use crate::process;
@@ -16,7 +15,7 @@ use crate::world_files::generator::{GenerateOptions, generate};
 use crate::world_files::pack_files::{PackRequest, pack_world, read_run_receipt};
 use crate::world_files::stream_sort::{SortRequest, sort_output};
 use crate::world_streamer::{
-    PreparedStream, ReadyConsumer, StreamOptions, StreamTarget, WorldStreamer,
+    ControlSide, PreparedStream, ReadyConsumer, StreamOptions, StreamTarget, WorldStreamer,
 };
 use rustix::time::{ClockId, clock_gettime};
 use serde_json::json;
@@ -27,7 +26,7 @@ use wellspring_actors::world_stream::pace::RunControl;
 use wellspring_actors::world_stream::result::{OutputResult, StreamStatus};
 use wellspring_actors::world_stream::run_streams::{RunProgress, StreamPorts, stream_world};
 use wellspring_domain::ports::Clock;
-use wellspring_domain::run_paths::{PlatformRunId, RunPaths};
+use wellspring_domain::run_paths::PlatformRunId;
 use wellspring_domain::scenario::request::{RequestWindow, RunRequest, ScenarioBinding};
 use wellspring_domain::scenario::state_machine::RunState;
 use wellspring_domain::stream::ready_decision::ReadyStatus;
@@ -57,9 +56,8 @@ pub fn run(
     let attempt_id = demo.attempt_id();
     let target = StreamTarget {
         scenario_run_id: Some(scenario_run_id.clone()),
-        ..target,
- lease: None,
-};
+        ..target
+    };
     let streamed = timer.stage("stream", || {
         demo.stream(&streamer, &run, &target, &attempt_id)
     })?;
@@ -230,6 +228,7 @@ impl Demo<'_> {
             scenario_run_id,
             platform_run_id: Some(run.clone()),
             stream_view_root: None,
+            lease: None,
         }
     }
 
@@ -348,13 +347,13 @@ impl Demo<'_> {
             let stop = process::stop_signal()?;
             let client = Arc::new(gate.client());
             let streamed = if attempt_id.is_empty() {
-                let paths = RunPaths::new(self.settings.runs_root(), run);
-                let bus = Arc::new(FileControlBus::new(self.settings.control_bus_root(&paths)));
+                let control = ControlSide::open(self.settings, run)
+                    .map_err(|error| Failure::of(error.code(), error))?;
                 let consumer = ReadyConsumer::new(
                     streamer.clone(),
                     self.stream_options(""),
                     client,
-                    bus,
+                    control,
                     tree,
                 );
                 by_ready(&consumer, stop).await

@@ -10,7 +10,7 @@ use wellspring_domain::run_paths::{PlatformRunId, RunPaths};
 use wellspring_domain::scenario::settings::{ScenarioPolicy, ScenarioWiring};
 
 use crate::clock::SystemClock;
-use crate::control_bus::FileControlBus;
+use crate::control_bus::ControlBusPlace;
 use crate::object_store::{ObjectStores, OpenStoreError};
 use crate::settings::secret::Secret;
 use crate::state_store::embedded::authority::AuthorityStore;
@@ -98,14 +98,16 @@ impl AuthorityError {
     }
 }
 
-/// What the embedded substrate is told by its caller.
-pub struct EmbeddedSetup {
+/// What a Scenario Runner is made from.
+pub struct ScenarioRunnerSetup {
     /// The folder or bucket that holds all runs.
     pub runs_root: String,
     /// The folder of what never leaves this machine; the runs root when that is a folder.
     pub local_root: String,
     /// Opens the runs root and worlds.
     pub stores: ObjectStores,
+    /// Where READY is published.
+    pub control_bus: ControlBusPlace,
     /// The platform run.
     pub platform_run_id: PlatformRunId,
     /// Decides outcomes.
@@ -120,7 +122,7 @@ pub struct EmbeddedSetup {
 
 impl ScenarioRunnerConfig {
     /// A Scenario Runner on folders or a bucket, with its authority in SQLite or PostgreSQL.
-    pub fn embedded(setup: EmbeddedSetup) -> Result<ScenarioRunnerConfig, AuthorityError> {
+    pub fn open(setup: ScenarioRunnerSetup) -> Result<ScenarioRunnerConfig, AuthorityError> {
         if setup.wiring.acceptance_mode == "dev_min_managed" {
             let mode = setup.wiring.acceptance_mode;
             return Err(AuthorityError::ManagedMode { mode });
@@ -131,14 +133,9 @@ impl ScenarioRunnerConfig {
         let dsn = setup.wiring.authority_store_dsn.as_deref();
         let place = authority_place(dsn, &setup.runs_root, &local_paths)?;
         let (leases, equivalence) = place.open(&clock)?;
-        let control_bus_root = setup
-            .wiring
-            .control_bus_root
-            .clone()
-            .unwrap_or_else(|| local_paths.control_bus());
         let ports = ScenarioPorts {
             store: setup.stores.open(&setup.runs_root)?,
-            control_bus: Arc::new(FileControlBus::new(control_bus_root)),
+            control_bus: setup.control_bus.open_to_publish()?,
             leases,
             equivalence,
             clock,

@@ -20,7 +20,8 @@ mod runner;
 mod setup;
 
 pub use config::{
-    AuthorityError, EmbeddedSetup, ScenarioPorts, ScenarioRunnerConfig, WorldOpener, world_opener,
+    AuthorityError, ScenarioPorts, ScenarioRunnerConfig, ScenarioRunnerSetup, WorldOpener,
+    world_opener,
 };
 pub use error::RunError;
 pub use ledger::{LedgerKeys, list_quarantined, read_quarantine, read_status};

@@ -10,8 +10,9 @@ use wellspring_domain::run_paths::PlatformRunId;
 use wellspring_domain::scenario::document::{Document, DocumentError};
 use wellspring_domain::scenario::settings::{ScenarioPolicy, ScenarioWiring};
 
-use super::config::{AuthorityError, EmbeddedSetup, ScenarioRunnerConfig};
+use super::config::{AuthorityError, ScenarioRunnerConfig, ScenarioRunnerSetup};
 use super::runner::ScenarioRunner;
+use crate::control_bus::ControlBusPlace;
 use crate::object_store::ObjectStores;
 use crate::object_store::s3::S3Options;
 use crate::settings::Settings;
@@ -100,14 +101,16 @@ impl ScenarioRunner {
             None => settings.control_bus_root(&paths),
         };
         wiring.control_bus_root = Some(control_bus_root);
+        let control_bus = control_bus_place(settings, &wiring)?;
         let mut provenance =
             settings.provenance("SCENARIO_RUNNER", Some(policy.content_digest.clone()));
         provenance.environment = wiring.profile_id.clone();
-        Ok(ScenarioRunner::new(ScenarioRunnerConfig::embedded(
-            EmbeddedSetup {
+        Ok(ScenarioRunner::new(ScenarioRunnerConfig::open(
+            ScenarioRunnerSetup {
                 runs_root: runs_root(settings, &wiring, files),
                 local_root: settings.local_root().to_owned(),
                 stores: stores(settings, &wiring),
+                control_bus,
                 platform_run_id: run_id.clone(),
                 contract_files: Arc::new(load_contract_files(settings, &wiring)?),
                 policy,
@@ -138,7 +141,6 @@ fn load_wiring(settings: &Settings, files: &SetupFiles) -> Result<ScenarioWiring
             file: file.to_owned(),
             cause: error.to_string(),
         })?;
-    check_embedded(&wiring)?;
     Ok(with_profile(wiring, settings, files.wiring.is_some()))
 }
 
@@ -168,15 +170,36 @@ fn with_profile(wiring: ScenarioWiring, settings: &Settings, explicit: bool) -> 
     }
 }
 
-fn check_embedded(wiring: &ScenarioWiring) -> Result<(), SetupError> {
-    if wiring.control_bus_kind != "file" {
-        let value = wiring.control_bus_kind.clone();
-        return Err(SetupError::Unsupported {
-            key: "control_bus_kind",
-            value,
-        });
+/// Where READY is published (contract 9.3). The folder is resolved by now.
+fn control_bus_place(
+    settings: &Settings,
+    wiring: &ScenarioWiring,
+) -> Result<ControlBusPlace, SetupError> {
+    let said = |text: &Option<String>| text.clone().filter(|text| !text.trim().is_empty());
+    let unsupported = |key, value: &str| SetupError::Unsupported {
+        key,
+        value: value.to_owned(),
+    };
+    match wiring.control_bus_kind.as_str() {
+        "file" => {
+            let root = wiring.control_bus_root.clone();
+            Ok(ControlBusPlace::Folder(root.unwrap_or_default()))
+        }
+        "kinesis" => {
+            let stream = said(&wiring.control_bus_stream)
+                .ok_or_else(|| unsupported("control_bus_stream", "nothing"))?;
+            let (region, endpoint) = (
+                said(&wiring.control_bus_region),
+                said(&wiring.control_bus_endpoint_url),
+            );
+            let kinesis = &settings.wiring.kinesis;
+            Ok(ControlBusPlace::Stream {
+                stream,
+                wiring: kinesis.wiring(region.as_deref(), endpoint.as_deref()),
+            })
+        }
+        other => Err(unsupported("control_bus_kind", other)),
     }
-    Ok(())
 }
 
 /// The bucket of a wiring file that was given by name; else the profile's root, whatever its wiring file

@@ -44,13 +44,15 @@ impl ClusterSettings {
 
     /// The node's name: as configured, else host and process.
     pub fn node(&self) -> String {
-        let host = || {
-            let name = std::fs::read_to_string("/proc/sys/kernel/hostname");
-            name.map_or_else(|_| "node".to_owned(), |name| name.trim().to_owned())
-        };
-        let made = || format!("{}-{}", host(), std::process::id());
+        let made = || format!("{}-{}", host_name(), std::process::id());
         self.node_id.clone().unwrap_or_else(made)
     }
+}
+
+/// The name of this machine.
+pub fn host_name() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname");
+    name.map_or_else(|_| "node".to_owned(), |name| name.trim().to_owned())
 }
 
 /// `wiring.kinesis`: limits of requests and shards. The defaults are the service's own.

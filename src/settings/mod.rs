@@ -24,6 +24,7 @@ pub mod wiring;
 mod settings_tests;
 
 use crate::active_run::ActiveRun;
+use crate::control_bus::ControlBusPlace;
 use crate::object_store::ObjectStores;
 use layers::{EffectiveValue, Layers};
 use problem::{Problem, SettingsError};
@@ -274,6 +275,35 @@ impl Settings {
                 "wiring.event_bus_kind",
                 "claims in PostgreSQL need the bus on kinesis; an embedded bus keeps its own",
             ),
+        }
+    }
+
+    /// The database in which nodes agree on who does what: that of the checkpoints, else of admission.
+    /// `None` when every backend is this machine's own.
+    pub fn coordination_dsn(&self) -> Option<&Secret> {
+        use backends::{AdmissionSettings, CheckpointBackend};
+        let checkpoint = &self.wiring.wsp_checkpoint;
+        let checkpoints = checkpoint.dsn.as_ref();
+        checkpoints
+            .filter(|_| checkpoint.backend == CheckpointBackend::Postgres)
+            .or(match &self.wiring.admission {
+                AdmissionSettings::Postgres { dsn } => Some(dsn),
+                AdmissionSettings::Embedded { .. } => None,
+            })
+    }
+
+    /// Where the control bus is, for a run whose folders are at `paths`.
+    pub fn control_bus_place(&self, paths: &RunPaths) -> ControlBusPlace {
+        let bus = &self.wiring.control_bus;
+        match (bus.kind, &bus.stream) {
+            (backends::BusKind::Kinesis, Some(stream)) => ControlBusPlace::Stream {
+                stream: stream.clone(),
+                wiring: self
+                    .wiring
+                    .kinesis
+                    .wiring(bus.region.as_deref(), bus.endpoint_url.as_deref()),
+            },
+            _ => ControlBusPlace::Folder(self.control_bus_root(paths)),
         }
     }
 

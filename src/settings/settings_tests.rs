@@ -84,7 +84,8 @@ fn the_local_profile_works_with_nothing_set() {
     assert_eq!(settings.wiring.oracle_engine_run_root, None);
     assert_eq!(settings.wiring.event_bus.partitions_of("any"), 1);
     assert!(!settings.strict_seal());
-    settings.require_embedded().unwrap();
+    assert!(matches!(settings.gate_backend(), Ok(GateBackend::Embedded)));
+    assert_eq!(settings.coordination_dsn(), None);
 }
 
 #[test]
@@ -114,7 +115,7 @@ fn an_empty_profile_has_every_default_of_the_contract() {
 }
 
 #[test]
-fn the_parity_profile_resolves_and_then_says_that_its_backends_are_not_available() {
+fn the_parity_profile_resolves_to_shared_backends() {
     let mut layers = Layers::of(PARITY_ENVIRONMENT);
     let missing = problems(&shipped_profile("local_parity"), &layers);
     assert_eq!(missing, ["ENV_VAR_MISSING wiring.control_bus.endpoint_url"]);
@@ -134,9 +135,34 @@ fn the_parity_profile_resolves_and_then_says_that_its_backends_are_not_available
         "auto is one stream per topic"
     );
     assert_eq!(settings.policy.verify_gates, VerifyGates::Enforce);
-    let error = settings.require_embedded().unwrap_err();
-    assert_eq!(error.code(), "BACKEND_NOT_AVAILABLE");
-    assert_eq!(error.problems().len(), 5);
+    assert!(matches!(
+        settings.gate_backend(),
+        Ok(GateBackend::Managed { .. })
+    ));
+    assert!(settings.coordination_dsn().is_some());
+    settings.require_backends().unwrap();
+}
+
+#[test]
+fn bus_and_admission_are_embedded_together_or_shared_together() {
+    let codes = |profile: &str| {
+        let settings = load(profile);
+        let error = settings.gate_backend().unwrap_err();
+        let problem = &error.problems()[0];
+        format!("{} {}", problem.code, problem.key)
+    };
+    let kinesis = "profile_id: local\nwiring: {event_bus_kind: kinesis, event_bus: {stream: auto}}";
+    assert_eq!(
+        codes(kinesis),
+        "BACKEND_NOT_AVAILABLE wiring.admission_db_path"
+    );
+    let postgres = "profile_id: local\nwiring: {admission_db_path: 'postgresql://u@h/d'}";
+    assert_eq!(
+        codes(postgres),
+        "BACKEND_NOT_AVAILABLE wiring.event_bus_kind"
+    );
+    let kafka = "profile_id: local\nwiring: {event_bus_kind: kafka}";
+    assert_eq!(codes(kafka), "BACKEND_NOT_AVAILABLE wiring.event_bus_kind");
 }
 
 #[test]
@@ -210,7 +236,8 @@ wiring:
 ";
     let settings = load(explicit);
     assert!(settings.strict_seal());
-    settings.require_embedded().unwrap();
+    assert!(matches!(settings.gate_backend(), Ok(GateBackend::Embedded)));
+    assert_eq!(settings.coordination_dsn(), None);
 }
 
 #[test]

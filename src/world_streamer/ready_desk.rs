@@ -8,7 +8,7 @@ use serde_json::json;
 use wellspring_actors::telemetry::SessionEvents;
 use wellspring_actors::world_stream::ready_desk::{PreparedRun, ReadyDesk, ReadyOutcome, TakeUp};
 use wellspring_actors::world_stream::result::{StreamResult, StreamStatus};
-use wellspring_domain::ports::{ControlRecord, StoreError};
+use wellspring_domain::ports::{ControlRecord, ObjectStore, StoreError};
 use wellspring_domain::run_paths::PlatformRunId;
 use wellspring_domain::scenario::document::Document;
 use wellspring_domain::scenario::facts_view::RunFactsView;
@@ -19,12 +19,15 @@ use wellspring_domain::stream::ready_decision::{
     decide, first_given, prior_verdict,
 };
 
-use super::claims::{ClaimOutcome, claim};
+use super::fenced_store::FencedStore;
 use super::pack_probe::RequiredPacks;
+use super::ready_claims::{ReadyClaim, ReadyClaims};
 use super::ready_records::ReadyRecords;
 use super::ready_story::ReadyStory;
+use super::run_lease::RunLease;
 use super::setup::{SESSION_COMPONENT, StreamOptions, StreamTarget, WorldStreamer, tell_complete};
 use crate::governance_store::GovernanceStore;
+use crate::state_store::postgres::leases::LeaseProof;
 
 /// Messages whose arrival was told; more are told again.
 const RECEIVED_MAX: usize = 10_000;
@@ -33,6 +36,7 @@ const RECEIVED_MAX: usize = 10_000;
 pub struct FileReadyDesk {
     streamer: Arc<WorldStreamer>,
     options: StreamOptions,
+    claims: ReadyClaims,
     topic: String,
     packs: RequiredPacks,
     received: Mutex<BTreeSet<String>>,
@@ -45,13 +49,18 @@ struct Case {
     records: ReadyRecords,
     story: ReadyStory,
     session: crate::session_ledger::SessionLedger,
+    /// Store prefix of the run it is written down in.
+    prefix: String,
+    /// What it is streamed under, when nodes share backends; given back with the case.
+    lease: Option<Arc<RunLease>>,
 }
 
 impl FileReadyDesk {
     /// A desk that streams with these options.
-    pub fn new(streamer: Arc<WorldStreamer>, options: StreamOptions) -> Self {
+    pub fn new(streamer: Arc<WorldStreamer>, options: StreamOptions, claims: ReadyClaims) -> Self {
         let settings = &streamer.settings;
         FileReadyDesk {
+            claims,
             topic: settings.wiring.control_bus.topic.clone(),
             packs: RequiredPacks::of_settings(settings),
             options,
@@ -98,18 +107,43 @@ impl FileReadyDesk {
         })?;
         let run_id = active.clone().unwrap_or(own);
         let prefix = streamer.paths(&run_id).store_prefix();
-        let governance = GovernanceStore::new(streamer.store.clone(), &prefix);
+        Ok(Case {
+            story: self.story(streamer.store.clone(), &prefix, &ready),
+            session: streamer.session(&run_id),
+            records: ReadyRecords::new(streamer.store.clone(), &prefix),
+            prefix,
+            lease: None,
+            attempt: 1,
+            ready,
+        })
+    }
+
+    fn story(&self, store: Arc<dyn ObjectStore>, prefix: &str, ready: &ReadySignal) -> ReadyStory {
+        let streamer = &self.streamer;
         let provenance = streamer
             .settings
             .provenance("world_streamer_producer", None);
-        let records = ReadyRecords::new(streamer.store.clone(), &prefix);
-        let clock = streamer.clock.clone();
+        let governance = GovernanceStore::new(store, prefix);
+        ReadyStory::new(governance, streamer.clock.clone(), provenance, ready)
+    }
+
+    /// The same message, written about only while its lease is held.
+    fn fenced(
+        &self,
+        case: Case,
+        lease: &Arc<RunLease>,
+        facts: &RunFactsView,
+    ) -> Result<Case, StoreError> {
+        let store: Arc<dyn ObjectStore> = Arc::new(FencedStore {
+            inner: self.streamer.store.clone(),
+            lease: lease.clone(),
+        });
+        let story = self.story(store.clone(), &case.prefix, &case.ready);
         Ok(Case {
-            story: ReadyStory::new(governance, clock, provenance, &ready),
-            session: streamer.session(&run_id),
-            records,
-            attempt: 1,
-            ready,
+            story: story.with_seed(facts.pins.seed),
+            records: ReadyRecords::new(store, &case.prefix),
+            lease: Some(lease.clone()),
+            ..case
         })
     }
 
@@ -177,7 +211,7 @@ impl FileReadyDesk {
     /// Step 10: from here on the message is ours, and its end is written down.
     fn stream(
         &self,
-        case: Case,
+        mut case: Case,
         facts: &RunFactsView,
         scenario_id: String,
         scenario_run_id: String,
@@ -185,14 +219,25 @@ impl FileReadyDesk {
     ) -> Result<TakeUp, StoreError> {
         let stem = case.records.stem(&case.ready.message_id);
         let now = self.streamer.clock.now().format_off();
-        if let ClaimOutcome::Held(holder) = claim(self.streamer.store.as_ref(), &stem, &now)? {
-            let detail = format!("process {} is streaming it", holder.pid);
-            let status = ReadyStatus::DeferredClaimedElsewhere;
-            return Ok(TakeUp::Ended(Box::new(case.outcome(
-                status,
-                "READY_CLAIMED",
-                detail,
-            ))));
+        let message_id = case.ready.message_id.clone();
+        let store = self.streamer.store.as_ref();
+        let lease = match self.claims.claim(store, &message_id, &stem, &now)? {
+            ReadyClaim::Ours(lease) => lease,
+            ReadyClaim::Held(detail) => {
+                let status = ReadyStatus::DeferredClaimedElsewhere;
+                let outcome = case.outcome(status, "READY_CLAIMED", detail);
+                return Ok(TakeUp::Ended(Box::new(outcome)));
+            }
+        };
+        if let Some(lease) = &lease {
+            case = self.fenced(case, lease, facts)?;
+            // Another node may have ended it between the look at its record and the lease.
+            if prior_verdict(&case.records.prior(&message_id)?) == PriorVerdict::Done {
+                let detail = "another node streamed it meanwhile".to_owned();
+                let status = ReadyStatus::SkippedDuplicate;
+                let outcome = case.outcome(status, "SKIPPED_DUPLICATE", detail);
+                return Ok(TakeUp::Ended(Box::new(outcome)));
+            }
         }
         case.story.started(&engine_run_root);
         let target = StreamTarget {
@@ -201,12 +246,16 @@ impl FileReadyDesk {
             scenario_run_id: Some(scenario_run_id),
             platform_run_id: PlatformRunId::parse(&case.ready.platform_run_id).ok(),
             stream_view_root: stream_view_root(&case.ready, facts, &engine_run_root),
+            lease: lease.as_ref().map(|lease| LeaseProof {
+                key: lease.key().to_owned(),
+                token: lease.token().to_owned(),
+            }),
         };
         match self.streamer.prepare(&target, &self.options) {
             Ok(prepared) => {
                 prepared.announce();
                 let clock = self.streamer.clock.clone();
-                let (closing, message_id) = (prepared.closing(), case.ready.message_id.clone());
+                let closing = prepared.closing();
                 Ok(TakeUp::Stream(Box::new(PreparedRun {
                     message_id,
                     platform_run_id: prepared.cleared.platform_run_id.clone(),
@@ -335,6 +384,16 @@ impl Case {
         };
         if status == ReadyStatus::Interrupted {
             return outcome;
+        }
+        if let Some(Err(error)) = self.lease.as_ref().map(|lease| lease.check()) {
+            // Whoever has the run now writes its end.
+            tracing::warn!(code = error.code(), %error, "a run was left to another node");
+            return ReadyOutcome {
+                status: ReadyStatus::Interrupted,
+                reason: Some(error.code().to_owned()),
+                detail: Some(error.to_string()),
+                ..outcome
+            };
         }
         if let Err(error) = self.records.append(&outcome, now) {
             // The message comes again; what it streamed is then skipped by its checkpoints.

@@ -1,6 +1,7 @@
 //! READY messages over real files: every end of contract 6.2 and what it leaves behind.
 
 use super::claims::Claim;
+use super::ready_claims::ReadyClaims;
 use super::*;
 use crate::clock::SystemClock;
 use crate::control_bus::FileControlBus;
@@ -97,7 +98,11 @@ impl Site {
         let store = Arc::new(LocalFiles::new(self.runs()));
         let clock = Arc::new(SystemClock::new());
         let streamer = WorldStreamer::new(Arc::new(self.settings()), store, clock).unwrap();
-        FileReadyDesk::new(Arc::new(streamer), StreamOptions::default())
+        FileReadyDesk::new(
+            Arc::new(streamer),
+            StreamOptions::default(),
+            ReadyClaims::Files,
+        )
     }
 
     /// Writes the facts, publishes READY and takes it up once.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::settings::Settings;
 use ractor::Actor;
 use tokio::sync::{mpsc, watch};
 use wellspring_actors::runtime::{StageFailure, TreeHandle};
@@ -12,8 +13,11 @@ use wellspring_actors::world_stream::ready_desk::ReadyOutcome;
 use wellspring_actors::world_stream::ready_run::{Handled, ReadyPorts, handle_record};
 use wellspring_actors::world_stream::run_orders::RunOrders;
 use wellspring_actors::world_stream::runs_supervisor::{RunsSupervisor, RunsSupervisorArgs};
-use wellspring_domain::ports::{ControlBus, GateClient};
+use wellspring_domain::ports::{ControlBus, GateClient, StoreError};
+use wellspring_domain::run_paths::PlatformRunId;
 
+use super::coordination;
+use super::ready_claims::ReadyClaims;
 use super::ready_desk::FileReadyDesk;
 use super::setup::{StreamOptions, WorldStreamer};
 use crate::http::state::{RunControl, RunOrder};
@@ -35,6 +39,24 @@ pub struct ReadyConsumer {
     tree: TreeHandle,
 }
 
+/// Where READY comes from, and how it is claimed.
+pub struct ControlSide {
+    /// The control bus.
+    pub bus: Arc<dyn ControlBus>,
+    /// Claims.
+    pub claims: ReadyClaims,
+}
+
+impl ControlSide {
+    /// As the settings say, for a platform run. Blocks.
+    pub fn open(settings: &Settings, run: &PlatformRunId) -> Result<ControlSide, StoreError> {
+        Ok(ControlSide {
+            bus: coordination::open_control_bus(settings, run)?,
+            claims: coordination::ready_claims(settings)?,
+        })
+    }
+}
+
 /// When a consumer ends by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ConsumeUntil {
@@ -45,12 +67,12 @@ pub enum ConsumeUntil {
 }
 
 impl ReadyConsumer {
-    /// A consumer of `bus` that streams into `gate`.
+    /// A consumer that streams into `gate`.
     pub fn new(
         streamer: Arc<WorldStreamer>,
         options: StreamOptions,
         gate: Arc<dyn GateClient>,
-        bus: Arc<dyn ControlBus>,
+        control: ControlSide,
         tree: TreeHandle,
     ) -> Self {
         let wiring = &streamer.settings.wiring;
@@ -60,11 +82,11 @@ impl ReadyConsumer {
             stop_deadline: Duration::from_millis(wiring.gate.shutdown_deadline_ms / 2),
             ports: ReadyPorts {
                 clock: streamer.clock.clone(),
-                desk: Arc::new(FileReadyDesk::new(streamer, options)),
+                desk: Arc::new(FileReadyDesk::new(streamer, options, control.claims)),
                 gate,
                 orders: RunOrders::default(),
             },
-            bus,
+            bus: control.bus,
             tree,
         }
     }
