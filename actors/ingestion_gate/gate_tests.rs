@@ -33,6 +33,8 @@ mod reporting_tests;
 
 const RUN: &str = "platform_20260101T000000Z";
 
+const FLUSH_BYTES_MAX: usize = 1 << 20;
+
 /// Everything that was committed, per shard, and switches for faults.
 #[derive(Default)]
 struct Disk {
@@ -319,7 +321,7 @@ async fn world_reporting(partitions: u32, credit_events: u32, reporting: Reporti
             index_shards: 2,
             index_shard_memory_bytes: 1 << 20,
         },
-        flush_bytes_max: 1 << 20,
+        flush_bytes_max: FLUSH_BYTES_MAX,
         open_runs_max: 2,
         own_run: None,
         projections: Vec::new(),
@@ -363,12 +365,17 @@ impl World {
 
 /// Events as `(event id, key, value)`: the key decides the partition, the value is the rest of the payload.
 fn batch(events: &[(&str, u64, u64)]) -> EnvelopeBatch {
+    batch_of(RUN, events)
+}
+
+/// As [`batch`], of another platform run.
+fn batch_of(run: &str, events: &[(&str, u64, u64)]) -> EnvelopeBatch {
     let mut batch = EnvelopeBatch::default();
     let mut bytes = Vec::new();
     for (event_id, key, value) in events {
         let start = bytes.len() as u32;
         let text = json!({"event_id": event_id, "event_type": "a", "ts_utc": "2026-01-01T00:00:00.000000Z",
-            "manifest_fingerprint": "a".repeat(64), "platform_run_id": RUN, "payload": {"k": key, "v": value}});
+            "manifest_fingerprint": "a".repeat(64), "platform_run_id": run, "payload": {"k": key, "v": value}});
         bytes.extend_from_slice(text.to_string().as_bytes());
         batch.ranges.push(start..bytes.len() as u32);
     }
@@ -547,6 +554,44 @@ async fn a_stalled_disk_stops_senders_at_the_credit_limit() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_flush_is_closed_and_the_next_one_gathers_behind_it() {
+    const BATCHES: usize = 24;
+    const EVENTS: usize = 500;
+    let world = world(1, (BATCHES * EVENTS) as u32).await;
+    world.disk.stall(true);
+    let client = world.client();
+    let mut pending = Vec::new();
+    for number in 0..BATCHES {
+        let ids: Vec<String> = (0..EVENTS)
+            .map(|event| format!("{number}-{event}"))
+            .collect();
+        let events: Vec<(&str, u64, u64)> = ids.iter().map(|id| (id.as_str(), 1, 1)).collect();
+        pending.push(client.submit(batch(&events)).await.unwrap());
+    }
+    let gauges = world.gate.handle.credits().gauges();
+    assert_eq!(gauges.events_in_use as usize, BATCHES * EVENTS);
+    world.disk.stall(false);
+    for answers in pending {
+        let outcomes = answers.await.unwrap();
+        assert!(outcomes.iter().all(|one| *one == ItemOutcome::Admitted));
+    }
+    let flushes = world.disk.flushes.lock().unwrap();
+    let bytes: Vec<usize> = flushes
+        .values()
+        .flatten()
+        .map(|flush| flush.arena.len() + flush.appends.iter().map(|a| a.bytes.len()).sum::<usize>())
+        .collect();
+    let one_batch = bytes.iter().sum::<usize>() / BATCHES;
+    assert!(bytes.len() > 3, "{bytes:?}");
+    assert!(
+        bytes
+            .iter()
+            .all(|flush| *flush < FLUSH_BYTES_MAX + one_batch + one_batch / 8),
+        "a flush is at most its bound and the batch that reached it: {bytes:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn order_within_a_key_is_kept_across_batches() {
     let world = world(4, 1_000).await;
     let client = world.client();
@@ -619,8 +664,23 @@ async fn runs_open_on_demand_and_idle_ones_make_room() {
         gate.open_runs().iter().any(|run| run.as_str() == RUN),
         "a run at work stays open"
     );
+    // Both places are at work: a third run is told to come back, and comes when there is room again.
+    let other = world.client();
+    let first = ids[0].clone();
+    let also_waiting = tokio::spawn(async move {
+        let events = batch_of(first.as_str(), &[("e3", 1, 1)]);
+        other.submit(events).await.unwrap().await.unwrap()
+    });
+    until("both runs are at work", || {
+        gate.credits().gauges().events_in_use == 2
+    })
+    .await;
+    let refused = gate.open_run(&ids[1]).await.unwrap_err();
+    assert!(refused.contains("OPEN_RUNS_EXHAUSTED"), "{refused}");
     world.disk.stall(false);
     assert_eq!(waiting.await.unwrap(), [ItemOutcome::Admitted]);
+    assert_eq!(also_waiting.await.unwrap(), [ItemOutcome::Admitted]);
+    gate.open_run(&ids[1]).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

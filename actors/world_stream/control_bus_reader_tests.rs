@@ -5,7 +5,7 @@ use crate::runtime::TreeHandle;
 use crate::world_stream::ready_desk::{ReadyDesk, TakeUp};
 use crate::world_stream::ready_run::ReadyPorts;
 use crate::world_stream::run_orders::RunOrders;
-use crate::world_stream::runs_supervisor::{RunsSupervisor, RunsSupervisorArgs};
+use crate::world_stream::runs_supervisor::{RunsSupervisor, RunsSupervisorArgs, RunsSupervisorMsg};
 use crate::world_stream::testing::{FakeGate, FixedClock};
 use std::sync::Mutex;
 use wellspring_domain::ports::PutOutcome;
@@ -38,11 +38,13 @@ impl ControlBus for Bus {
     }
 }
 
-/// Answers by the message's name: `streamed`, `failed`, `deferred`, `terminal`, `panics`.
+/// Answers by the message's name: `streamed`, `failed`, `deferred`, `terminal`, `panics`, and `held`,
+/// which lasts as long as the gate of the desk is closed.
 #[derive(Default)]
 struct Desk {
     seen: Mutex<Vec<(String, Duration)>>,
     began: Mutex<Option<Instant>>,
+    closed: Mutex<()>,
 }
 
 impl ReadyDesk for Desk {
@@ -56,6 +58,10 @@ impl ReadyDesk for Desk {
             .count() as u32;
         drop(seen);
         let status = match record.position.as_str() {
+            "held" => {
+                drop(self.closed.lock().unwrap());
+                ReadyStatus::Streamed
+            }
             "streamed" => ReadyStatus::Streamed,
             "deferred" if attempt < 3 => ReadyStatus::DeferredDownstreamNotReady,
             "deferred" => ReadyStatus::Streamed,
@@ -82,46 +88,65 @@ impl ReadyDesk for Desk {
     }
 }
 
+/// A reader and a runs supervisor over a desk.
+struct Rig {
+    bus: Arc<Bus>,
+    reader: ActorRef<ControlBusReaderMsg>,
+    runs: ActorRef<RunsSupervisorMsg>,
+}
+
+impl Rig {
+    async fn start(desk: &Arc<Desk>, messages: &[&str], runs_max: usize, poll: Duration) -> Rig {
+        *desk.began.lock().unwrap() = Some(Instant::now());
+        let messages = messages.iter().map(|name| (*name).to_owned()).collect();
+        let bus = Arc::new(Bus {
+            messages,
+            ..Bus::default()
+        });
+        let tree = TreeHandle::new(Arc::new(|| 0));
+        let ports = ReadyPorts {
+            desk: desk.clone(),
+            gate: FakeGate::new(1, vec![]),
+            clock: Arc::new(FixedClock),
+            orders: RunOrders::default(),
+        };
+        let args = RunsSupervisorArgs {
+            ports,
+            node: tree.node("runs", "supervisor"),
+            runs_max,
+            stop_deadline: Duration::from_secs(1),
+        };
+        let (runs, _) = Actor::spawn(None, RunsSupervisor, args).await.unwrap();
+        let args = ControlBusReaderArgs {
+            bus: bus.clone(),
+            topic: "fp.bus.control.v1".to_owned(),
+            poll_interval: poll,
+            runs: runs.clone(),
+            outcomes: None,
+            node: tree.node("reader", "reader"),
+        };
+        let (reader, _) = Actor::spawn(None, ControlBusReader, args).await.unwrap();
+        Rig { bus, reader, runs }
+    }
+
+    /// Stops both and tells what was settled.
+    async fn stop(self) -> Vec<String> {
+        self.reader.stop_and_wait(None, None).await.unwrap();
+        self.runs.stop_and_wait(None, None).await.unwrap();
+        self.bus.settled.lock().unwrap().clone()
+    }
+}
+
 async fn seen_after(messages: &[&str], seconds: u64) -> (Vec<(String, u64)>, Vec<String>) {
     let desk = Arc::new(Desk::default());
-    *desk.began.lock().unwrap() = Some(Instant::now());
-    let messages = messages.iter().map(|name| (*name).to_owned()).collect();
-    let bus = Arc::new(Bus {
-        messages,
-        ..Bus::default()
-    });
-    let tree = TreeHandle::new(Arc::new(|| 0));
-    let ports = ReadyPorts {
-        desk: desk.clone(),
-        gate: FakeGate::new(1, vec![]),
-        clock: Arc::new(FixedClock),
-        orders: RunOrders::default(),
-    };
-    let args = RunsSupervisorArgs {
-        ports,
-        node: tree.node("runs", "supervisor"),
-        runs_max: 8,
-        stop_deadline: Duration::from_secs(1),
-    };
-    let (runs, _) = Actor::spawn(None, RunsSupervisor, args).await.unwrap();
-    let args = ControlBusReaderArgs {
-        bus: bus.clone(),
-        topic: "fp.bus.control.v1".to_owned(),
-        poll_interval: Duration::from_secs(1),
-        runs: runs.clone(),
-        outcomes: None,
-        node: tree.node("reader", "reader"),
-    };
-    let (reader, _) = Actor::spawn(None, ControlBusReader, args).await.unwrap();
+    let rig = Rig::start(&desk, messages, 8, Duration::from_secs(1)).await;
     tokio::time::sleep(Duration::from_secs(seconds)).await;
-    reader.stop_and_wait(None, None).await.unwrap();
-    runs.stop_and_wait(None, None).await.unwrap();
+    let settled = rig.stop().await;
     let seen = desk.seen.lock().unwrap().clone();
     let seen = seen
         .into_iter()
         .map(|(name, at)| (name, at.as_secs()))
         .collect();
-    let settled = bus.settled.lock().unwrap().clone();
     (seen, settled)
 }
 
@@ -164,4 +189,27 @@ async fn a_lost_run_costs_its_message_a_rest_and_nothing_else() {
     let (seen, settled) = seen_after(&["panics", "streamed"], 10).await;
     assert_eq!(settled, ["streamed"]);
     assert!(times_of(&seen, "panics").len() >= 2, "{seen:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_message_without_room_stays_on_the_bus_until_a_run_has_ended() {
+    let desk = Arc::new(Desk::default());
+    let seen = || -> Vec<String> {
+        let seen = desk.seen.lock().unwrap();
+        seen.iter().map(|(name, _)| name.clone()).collect()
+    };
+    let settled = |rig: &Rig| rig.bus.settled.lock().unwrap().len();
+    let closed = desk.closed.lock().unwrap();
+    let poll = Duration::from_millis(5);
+    let rig = Rig::start(&desk, &["held", "streamed"], 1, poll).await;
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert_eq!((seen(), settled(&rig)), (vec!["held".to_owned()], 0));
+    drop(closed);
+    let end = Instant::now() + Duration::from_secs(10);
+    while settled(&rig) < 2 {
+        assert!(Instant::now() < end, "only {:?} were seen", seen());
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(seen(), ["held", "streamed"]);
+    assert_eq!(rig.stop().await, ["held", "streamed"]);
 }

@@ -48,7 +48,7 @@ pub struct OutputSpec {
     /// What the output has achieved.
     pub progress: Arc<OutputProgress>,
     /// Told once, when the start of the output is known or could not be found.
-    pub opened: mpsc::UnboundedSender<OpenedReport>,
+    pub opened: mpsc::Sender<OpenedReport>,
     /// The run's schedule.
     pub pace: PaceReceiver,
     /// What the run is asked to do.
@@ -167,7 +167,7 @@ async fn run_generation(
         first_ts: opened.as_ref().ok().and_then(|opened| opened.first_ts),
     };
     // Nobody listens any more when the run is over.
-    let _ = spec.opened.send(report);
+    let _ = spec.opened.send(report).await;
     let opened = opened?;
     if opened.first_ts.is_none() {
         return Ok(PumpEnd::Complete);

@@ -220,7 +220,7 @@ impl Run {
     /// Runs every output and keeps the schedule. The results stand in streaming order.
     async fn drive(&mut self) -> Vec<OutputResult> {
         self.warn_of_shared_cap();
-        let (opened, mut reports) = mpsc::unbounded_channel();
+        let (opened, mut reports) = mpsc::channel(self.request.outputs.len().max(1));
         let mut outputs = JoinSet::new();
         for index in 0..self.request.outputs.len() {
             outputs.spawn(self.output_task(index, opened.clone()));
@@ -251,7 +251,7 @@ impl Run {
     fn output_task(
         &self,
         index: usize,
-        opened: mpsc::UnboundedSender<OpenedReport>,
+        opened: mpsc::Sender<OpenedReport>,
     ) -> impl Future<Output = (usize, OutputResult)> + Send + 'static {
         let (places, parent) = (self.places.clone(), self.parent.clone());
         let (request, progress) = (self.request.clone(), self.progress.clone());

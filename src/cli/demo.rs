@@ -57,9 +57,7 @@ pub fn run(args: DemoArgs, ctx: &CliContext) -> anyhow::Result<Outcome> {
         dir: args.dir,
         again: args.again,
     };
-    let report = demo::run(&options, &ctx.profile()?, ctx.layers(), &|line| {
-        progress::say(line)
-    })?;
+    let report = demo::run(&options, &ctx.profile()?, ctx.layers())?;
     print_result(ctx.format, &report, || table(&report))?;
     if !report.proof.differences.is_empty() {
         for difference in &report.proof.differences {

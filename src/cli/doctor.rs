@@ -172,7 +172,7 @@ fn free_space(root: &Path, wanted: u64) -> Check {
             let finding = format!("{} free, {} needed to admit", bytes(free), bytes(wanted));
             match free >= wanted {
                 true => ok("disk space", finding),
-                false => failed("disk space", format!("MIN_FREE_BYTES: {finding}")),
+                false => failed("disk space", format!("DISK_SPACE_LOW: {finding}")),
             }
         }
         Err(error) => failed("disk space", format!("cannot be read: {error}")),

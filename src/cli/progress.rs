@@ -71,7 +71,7 @@ impl Progress {
     }
 
     /// Ends it with a closing sentence.
-    pub fn finish(self, sentence: impl AsRef<str>) {
+    pub fn finish(&self, sentence: impl AsRef<str>) {
         if let Shown::Bar(bar) = &self.shown {
             bar.finish_and_clear();
         }

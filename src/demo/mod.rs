@@ -3,8 +3,10 @@
 //! Every stage is the one the single commands run, and every stage may be repeated: a demo that was
 //! killed goes on where it was, a demo that is done admits nothing and verifies again.
 
+mod counting_gate;
 mod proof;
 mod stages;
+mod streaming;
 mod world_digest;
 
 use crate::settings::layers::Layers;
@@ -89,15 +91,14 @@ pub struct DemoReport {
     pub run_root: String,
 }
 
-/// Runs a demo. `say` is told what is being done.
+/// Runs a demo and shows on stderr what is being done.
 pub fn run(
     options: &DemoOptions,
     profile: &ProfileSource,
     layers: Layers,
-    say: &(dyn Fn(&str) + Sync),
 ) -> anyhow::Result<DemoReport> {
     let settings = settings_of(options, profile, layers)?;
-    stages::run(options, &settings, say)
+    stages::run(options, &settings)
 }
 
 /// The profile with everything moved into the demo's folder.

@@ -69,16 +69,18 @@ impl Proof {
     }
 }
 
-/// Replays the bus and compares it with the receipts and the world.
+/// Replays the bus and compares it with the receipts and the world. `on_events` is told how many events of
+/// either side have been read.
 pub fn prove(
     settings: &Settings,
     paths: &RunPaths,
     source: &dyn WorldSource,
     outputs: &[Arc<FrameContext>],
+    on_events: &(dyn Fn(u64) + Sync),
 ) -> anyhow::Result<Proof> {
     let store = settings.object_stores().open(settings.runs_root())?;
     let (digests, bus, receipts) = std::thread::scope(|scope| {
-        let digests = scope.spawn(|| compare_world(settings, paths, source, outputs));
+        let digests = scope.spawn(|| compare_world(settings, paths, source, outputs, on_events));
         let bus = verify_bus(paths);
         let receipts = verify_receipts(paths, ReceiptsLayout::default(), &*store);
         (digests.join(), bus, receipts)
@@ -107,6 +109,7 @@ fn compare_world(
     paths: &RunPaths,
     source: &dyn WorldSource,
     outputs: &[Arc<FrameContext>],
+    on_events: &(dyn Fn(u64) + Sync),
 ) -> anyhow::Result<Vec<OutputProof>> {
     let policy = load_policy(settings)?;
     let mut topics: BTreeMap<String, Vec<u32>> = BTreeMap::new();
@@ -116,10 +119,10 @@ fn compare_world(
     let mut proofs = Vec::new();
     for context in outputs {
         let topic = policy.rule(&context.output_id).topic.to_string();
-        let world = of_view(source, context)?;
+        let world = of_view(source, context, on_events)?;
         let mut bus = EnvelopeDigest::default();
         for partition in topics.get(&topic).into_iter().flatten() {
-            bus.join(&of_partition(paths, &topic, *partition)?);
+            bus.join(&of_partition(paths, &topic, *partition, on_events)?);
         }
         proofs.push(OutputProof {
             output_id: context.output_id.clone(),

@@ -1,57 +1,42 @@
 //! The stages of a demo, in order.
 
 use super::proof::{OutputProof, Proof, prove};
+use super::streaming::Streamed;
 use super::{DemoOptions, DemoOutput, DemoReport, DemoStage, text, world_root};
 use crate::active_run::ActiveRun;
 use crate::cli::Failure;
+use crate::cli::output::grouped;
+use crate::cli::progress::{Progress, say};
 use crate::clock::SystemClock;
-use crate::daemon::live_tree;
-use crate::gate::assembly::{GateOptions, start};
-use crate::process;
 use crate::scenario_runner::{ScenarioRunner, SetupFiles};
 use crate::settings::Settings;
 use crate::world_files::contract_files::ContractFiles;
 use crate::world_files::generator::{GenerateOptions, generate};
 use crate::world_files::pack_files::{PackRequest, pack_world, read_run_receipt};
 use crate::world_files::stream_sort::{SortRequest, sort_output};
-use crate::world_streamer::{
-    ControlSide, PreparedStream, ReadyConsumer, StreamOptions, StreamTarget, WorldStreamer,
-};
+use crate::world_streamer::{PreparedStream, StreamOptions, StreamTarget, WorldStreamer};
 use rustix::time::{ClockId, clock_gettime};
 use serde_json::json;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
-use tokio::sync::watch;
-use wellspring_actors::world_stream::pace::RunControl;
-use wellspring_actors::world_stream::result::{OutputResult, StreamStatus};
-use wellspring_actors::world_stream::run_streams::{RunProgress, StreamPorts, stream_world};
+use std::time::Instant;
 use wellspring_domain::ports::Clock;
 use wellspring_domain::run_paths::PlatformRunId;
 use wellspring_domain::scenario::request::{RequestWindow, RunRequest, ScenarioBinding};
 use wellspring_domain::scenario::state_machine::RunState;
-use wellspring_domain::stream::ready_decision::ReadyStatus;
 use wellspring_domain::world::seal::SealStatus;
 
 const SCENARIO: &str = "baseline_v1";
 
 /// Runs all stages.
-pub fn run(
-    options: &DemoOptions,
-    settings: &Settings,
-    say: &(dyn Fn(&str) + Sync),
-) -> anyhow::Result<DemoReport> {
+pub fn run(options: &DemoOptions, settings: &Settings) -> anyhow::Result<DemoReport> {
     let mut timer = StageTimer::default();
-    let demo = Demo {
-        options,
-        settings,
-        say,
-    };
+    let demo = Demo { options, settings };
     timer.stage("generate", || demo.generate())?;
     timer.stage("pack and seal", || demo.pack())?;
     let streamer = demo.streamer()?;
     let run = demo.platform_run()?;
     let target = demo.target(&run, None);
-    timer.stage("sort", || demo.sort(&streamer, &target))?;
+    let rows = timer.stage("sort", || demo.sort(&streamer, &target))?;
     let scenario_run_id = timer.stage("scenario", || demo.scenario(&run))?;
     let attempt_id = demo.attempt_id();
     let target = StreamTarget {
@@ -59,18 +44,18 @@ pub fn run(
         ..target
     };
     let streamed = timer.stage("stream", || {
-        demo.stream(&streamer, &run, &target, &attempt_id)
+        demo.stream(&streamer, &run, &target, &attempt_id, rows)
     })?;
-    say("replaying the bus and comparing it with receipts and world");
     let prepared = demo.prepare(&streamer, &target, &attempt_id)?;
     let paths = streamer.paths(&run);
     let proof = timer.stage("verify", || {
-        prove(
-            settings,
-            &paths,
-            &*prepared.source,
-            &prepared.request.outputs,
-        )
+        let progress = Progress::start("compare world, bus and receipts", Some(2 * rows));
+        let contexts = &prepared.request.outputs;
+        let proof = prove(settings, &paths, &*prepared.source, contexts, &|events| {
+            progress.add(events)
+        })?;
+        progress.finish(format!("{} records replayed", grouped(proof.bus_records)));
+        Ok(proof)
     })?;
     let outputs = outputs_of(&proof, &streamed);
     let counts_agree = options.again.then(|| {
@@ -134,17 +119,9 @@ fn cpu_seconds() -> f64 {
     time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
 }
 
-/// What streaming came to.
-struct Streamed {
-    outputs: Vec<OutputResult>,
-    ended_well: bool,
-    skipped: bool,
-}
-
-struct Demo<'a> {
+pub(super) struct Demo<'a> {
     options: &'a DemoOptions,
-    settings: &'a Settings,
-    say: &'a (dyn Fn(&str) + Sync),
+    pub(super) settings: &'a Settings,
 }
 
 impl Demo<'_> {
@@ -168,10 +145,6 @@ impl Demo<'_> {
                 .hint("give the same --events and --seed, or another --dir")
                 .into());
         }
-        (self.say)(&format!(
-            "generating a world with {} traffic events",
-            self.options.events
-        ));
         std::fs::create_dir_all(&self.options.dir)?;
         std::fs::write(&description, wanted.to_string())?;
         let options = GenerateOptions::new(
@@ -180,7 +153,10 @@ impl Demo<'_> {
             self.options.seed,
             self.options.parts,
         );
-        generate(&options, &|_| {}).map_err(|error| Failure::of(error.code(), error))?;
+        let progress = Progress::start("generate a world", Some(self.options.events));
+        generate(&options, &|events| progress.add(events))
+            .map_err(|error| Failure::of(error.code(), error))?;
+        progress.finish(format!("{} traffic events", grouped(self.options.events)));
         Ok(())
     }
 
@@ -232,8 +208,8 @@ impl Demo<'_> {
         }
     }
 
-    fn sort(&self, streamer: &WorldStreamer, target: &StreamTarget) -> anyhow::Result<()> {
-        (self.say)("sorting the outputs by event time");
+    /// Sorts what streams, and tells how many rows that is.
+    fn sort(&self, streamer: &WorldStreamer, target: &StreamTarget) -> anyhow::Result<u64> {
         let contracts = ContractFiles::load(self.settings)?;
         let root = text(&world_root(self.options));
         let world = self.settings.object_stores().open(&root)?;
@@ -244,18 +220,24 @@ impl Demo<'_> {
             .cleared
             .plan
             .output_ids();
+        let progress = Progress::start("sort the outputs by event time", None);
+        let mut rows = 0;
         for output_id in selected {
             let entry = contracts.catalogue.output(&output_id)?;
             let request = SortRequest::for_output(&root, &receipt, SCENARIO, entry)?;
-            sort_output(&request, &SystemClock::new(), &|_| {})
+            let sorted = sort_output(&request, &SystemClock::new(), &|rows| progress.add(rows))
                 .map_err(|error| Failure::of(error.code(), error))?;
+            rows += sorted.receipt["sorted_stats"]["row_count"]
+                .as_u64()
+                .unwrap_or(0);
         }
-        Ok(())
+        progress.finish(format!("{} rows", grouped(rows)));
+        Ok(rows)
     }
 
     /// Runs the scenario to READY. Submitting it again finds it READY.
     fn scenario(&self, run: &PlatformRunId) -> anyhow::Result<String> {
-        (self.say)("proving the world: gates, digests, READY");
+        say("proving the world: gates, digests, READY");
         let world = self
             .settings
             .object_stores()
@@ -307,7 +289,7 @@ impl Demo<'_> {
         }
     }
 
-    fn stream_options(&self, attempt_id: &str) -> StreamOptions {
+    pub(super) fn stream_options(&self, attempt_id: &str) -> StreamOptions {
         StreamOptions {
             speedup: Some(self.options.speedup),
             attempt_id: (!attempt_id.is_empty()).then(|| attempt_id.to_owned()),
@@ -315,7 +297,7 @@ impl Demo<'_> {
         }
     }
 
-    fn prepare(
+    pub(super) fn prepare(
         &self,
         streamer: &WorldStreamer,
         target: &StreamTarget,
@@ -324,111 +306,4 @@ impl Demo<'_> {
         let prepared = streamer.prepare(target, &self.stream_options(attempt_id));
         prepared.map_err(|refusal| Failure::new(refusal.code, refusal.detail).into())
     }
-
-    /// Streams into a gate of this process: by READY the first time, directly for another attempt.
-    fn stream(
-        &self,
-        streamer: &Arc<WorldStreamer>,
-        run: &PlatformRunId,
-        target: &StreamTarget,
-        attempt_id: &str,
-    ) -> anyhow::Result<Streamed> {
-        (self.say)("streaming traffic and context through the gate onto the bus");
-        let runtime = process::runtime()?;
-        let streamed = runtime.block_on(async {
-            let tree = live_tree();
-            let options = GateOptions {
-                own_run: Some(run.clone()),
-                tree: tree.clone(),
-            };
-            let gate = start(self.settings, options)
-                .await
-                .map_err(|error| Failure::of(error.code(), error))?;
-            let stop = process::stop_signal()?;
-            let client = Arc::new(gate.client());
-            let streamed = if attempt_id.is_empty() {
-                let control = ControlSide::open(self.settings, run)
-                    .map_err(|error| Failure::of(error.code(), error))?;
-                let consumer = ReadyConsumer::new(
-                    streamer.clone(),
-                    self.stream_options(""),
-                    client,
-                    control,
-                    tree,
-                );
-                by_ready(&consumer, stop).await
-            } else {
-                let prepared = self.prepare(streamer, target, attempt_id)?;
-                directly(streamer, prepared, client, tree).await
-            };
-            let drained = gate.drain(Duration::from_secs(10)).await;
-            gate.stop(Duration::from_secs(10)).await;
-            let streamed = streamed?;
-            Ok::<_, anyhow::Error>(Streamed {
-                ended_well: streamed.ended_well && drained,
-                ..streamed
-            })
-        });
-        runtime.shutdown_timeout(Duration::from_secs(1));
-        streamed
-    }
-}
-
-async fn by_ready(
-    consumer: &ReadyConsumer,
-    stop: watch::Receiver<bool>,
-) -> anyhow::Result<Streamed> {
-    let outcomes = consumer.consume_once(0, stop).await?;
-    let Some(outcome) = outcomes.into_iter().next() else {
-        return Err(Failure::new("DEMO_NO_READY", "no READY was found on the control bus").into());
-    };
-    let ended_well = matches!(
-        outcome.status,
-        ReadyStatus::Streamed | ReadyStatus::SkippedDuplicate
-    );
-    if !ended_well {
-        let detail = outcome.detail.clone().unwrap_or_default();
-        return Err(Failure::new(
-            outcome.reason.unwrap_or_else(|| "STREAM_FAILED".to_owned()),
-            detail,
-        )
-        .into());
-    }
-    Ok(Streamed {
-        ended_well,
-        skipped: outcome.status == ReadyStatus::SkippedDuplicate,
-        outputs: outcome.outputs,
-    })
-}
-
-async fn directly(
-    streamer: &Arc<WorldStreamer>,
-    prepared: PreparedStream,
-    gate: Arc<dyn wellspring_domain::ports::GateClient>,
-    tree: wellspring_actors::runtime::TreeHandle,
-) -> anyhow::Result<Streamed> {
-    let ports = StreamPorts {
-        gate,
-        source: prepared.source,
-        checkpoints: prepared.checkpoints,
-        clock: streamer.clock.clone(),
-        on_saved: prepared.on_saved,
-        node: tree.node("run", "run"),
-    };
-    let (_control, orders) = watch::channel(RunControl::Run);
-    let progress = RunProgress::new(&prepared.request);
-    let result = stream_world(
-        prepared.request,
-        ports,
-        prepared.tuning,
-        orders,
-        progress,
-        None,
-    )
-    .await;
-    Ok(Streamed {
-        ended_well: result.status == StreamStatus::Streamed,
-        skipped: false,
-        outputs: result.outputs,
-    })
 }

@@ -12,6 +12,9 @@ use wellspring_domain::run_paths::RunPaths;
 use wellspring_domain::stream::framing::{FrameContext, FrameMemo, FramePlan};
 use wellspring_domain::stream::source::WorldSource;
 
+/// Records of the bus between two tellings of how far it is.
+const TOLD_EVERY: u64 = 4096;
+
 /// How many envelopes there are, and the sum of their digests.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EnvelopeDigest {
@@ -38,6 +41,7 @@ impl EnvelopeDigest {
 pub fn of_view(
     source: &dyn WorldSource,
     context: &Arc<FrameContext>,
+    on_events: &(dyn Fn(u64) + Sync),
 ) -> anyhow::Result<EnvelopeDigest> {
     let mut view = source.open(&context.output_id, None)?;
     let mut digest = EnvelopeDigest::default();
@@ -53,6 +57,7 @@ pub fn of_view(
             framer.frame(row, &mut envelope)?;
             digest.add(&envelope);
         }
+        on_events(block.rows() as u64);
     }
     Ok(digest)
 }
@@ -62,6 +67,7 @@ pub fn of_partition(
     paths: &RunPaths,
     topic: &str,
     partition: u32,
+    on_events: &(dyn Fn(u64) + Sync),
 ) -> Result<EnvelopeDigest, StoreError> {
     let mut reader = BusReader::open(paths, topic, partition, ReadBound::Journal)?;
     let mut records = reader.stream(0)?;
@@ -76,7 +82,11 @@ pub fn of_partition(
             });
         };
         digest.add(envelope);
+        if digest.count.is_multiple_of(TOLD_EVERY) {
+            on_events(TOLD_EVERY);
+        }
     }
+    on_events(digest.count % TOLD_EVERY);
     Ok(digest)
 }
 

@@ -7,6 +7,7 @@ use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 
@@ -21,6 +22,12 @@ pub struct ServerLimits {
     pub drain_deadline: Duration,
 }
 
+/// Connections that are turned away and not closed yet, at most.
+const FAREWELLS_MAX: usize = 256;
+
+/// Longest time one of them is kept.
+const FAREWELL: Duration = Duration::from_millis(500);
+
 /// What a client gets that comes when every connection is taken.
 const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\nretry-after: 1\r\n\
 connection: close\r\ncontent-length: 52\r\n\r\n{\"detail\":\"no free connection\",\"error\":\"GATE_BUSY\"}\n";
@@ -34,6 +41,7 @@ pub async fn serve(
 ) {
     let graceful = GracefulShutdown::new();
     let room = Arc::new(Semaphore::new(limits.connections_max));
+    let farewells = Arc::new(Semaphore::new(FAREWELLS_MAX));
     loop {
         let stream = tokio::select! {
             accepted = listener.accept() => match accepted {
@@ -48,7 +56,7 @@ pub async fn serve(
             () = stopped(&mut stop) => break,
         };
         let Ok(place) = room.clone().try_acquire_owned() else {
-            turn_away(&stream);
+            turn_away(stream, &farewells);
             continue;
         };
         // Small answers must not wait for more.
@@ -75,6 +83,18 @@ async fn stopped(stop: &mut watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
 }
 
-fn turn_away(stream: &TcpStream) {
+/// Answers at once. The connection is kept a moment longer, because closing it on a request that is still
+/// arriving would reset it and the client might never read its answer; only so many are kept at once.
+fn turn_away(mut stream: TcpStream, farewells: &Arc<Semaphore>) {
     let _ = stream.try_write(FULL);
+    let Ok(farewell) = farewells.clone().try_acquire_owned() else {
+        return;
+    };
+    tokio::spawn(async move {
+        let _ = stream.shutdown().await;
+        let mut unread = [0; 4096];
+        let until_closed = async { while matches!(stream.read(&mut unread).await, Ok(1..)) {} };
+        let _ = tokio::time::timeout(FAREWELL, until_closed).await;
+        drop(farewell);
+    });
 }

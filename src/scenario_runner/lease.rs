@@ -74,7 +74,7 @@ impl<'a> HeldLease<'a> {
         work: impl FnOnce() -> T,
     ) -> Result<T, RunError> {
         self.keep()?;
-        let (done, until_done) = mpsc::channel::<()>();
+        let (done, until_done) = mpsc::sync_channel::<()>(1);
         let (leases, clock) = (self.leases, self.clock);
         let (key, token, ttl_seconds) = (&self.key, &self.grant.token, self.ttl_seconds);
         let renew = move || {

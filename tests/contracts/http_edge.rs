@@ -218,7 +218,16 @@ fn without_free_space_nothing_is_admitted_and_doctor_says_why() {
         "table",
     ]);
     assert_eq!(doctor.code, Some(1), "{}", doctor.everything());
-    assert!(doctor.stdout.contains("FAILED"), "{}", doctor.everything());
+    let finding = doctor
+        .stdout
+        .lines()
+        .find(|line| line.starts_with("disk space"))
+        .unwrap_or_default();
+    assert!(
+        finding.contains("FAILED") && finding.contains("DISK_SPACE_LOW"),
+        "{}",
+        doctor.everything()
+    );
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Codes, answers and refusals of the contract, each provoked from outside.
 
+mod bounds;
 mod gate_ops;
 mod gate_policy;
 mod gate_reporting;

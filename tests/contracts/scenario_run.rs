@@ -328,6 +328,7 @@ fn a_run_somebody_else_works_on_is_left_alone() {
         "Lease held by another runner",
         &busy.everything(),
     );
+    assert_eq!(busy.json()["reason_code"], "LEASE_BUSY");
 }
 
 #[test]

@@ -24,7 +24,6 @@ const OTHER_NAMES: [(&str, &[&str]); 9] = [
             "RUNS_ROOT",
             "SCENARIO_RUNNER",
             "SCREAMING_SNAKE_CASE",
-            "MIN_FREE_BYTES",
         ],
     ),
     (

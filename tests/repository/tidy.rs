@@ -153,6 +153,20 @@ fn code_outside_tests_never_unwraps() {
     );
 }
 
+/// Room is taken before anything is sent; a channel without a bound would be a queue nobody sees.
+#[test]
+fn no_channel_is_unbounded() {
+    const UNBOUNDED: [&str; 3] = ["unbounded", " channel()", "mpsc::channel()"];
+    let files = all_files().into_iter().filter(|file| !is_test_file(file));
+    let mut findings = Vec::new();
+    for file in files {
+        let code = code_of(&text_of(&file));
+        let found = UNBOUNDED.iter().filter(|word| code.contains(**word));
+        findings.extend(found.map(|word| format!("{} has {word}", shown(&file))));
+    }
+    none(findings);
+}
+
 #[test]
 fn every_file_says_what_it_is() {
     let files = all_files().into_iter().filter(|file| !is_test_file(file));

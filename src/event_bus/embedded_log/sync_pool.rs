@@ -2,14 +2,17 @@
 
 use super::disk::LogFile;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use wellspring_domain::ports::StoreError;
 
 /// Files synced at once; more share a thread.
 const THREADS_MAX: usize = 7;
 
-type Job = (Arc<LogFile>, Sender<Result<(), StoreError>>);
+/// Files waiting for one thread; the caller of a sync waits for room.
+const JOBS_MAX: usize = 64;
+
+type Job = (Arc<LogFile>, SyncSender<Result<(), StoreError>>);
 
 /// Threads started when they are first needed, one fewer than files touched by a flush.
 #[derive(Default)]
@@ -18,7 +21,7 @@ pub struct SyncPool {
 }
 
 struct Worker {
-    jobs: Option<Sender<Job>>,
+    jobs: Option<SyncSender<Job>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -31,7 +34,7 @@ impl SyncPool {
         if others.is_empty() {
             return own.sync_data();
         }
-        let (done, results) = channel();
+        let (done, results) = sync_channel(others.len());
         for (index, file) in others.iter().enumerate() {
             self.hand_over(index % THREADS_MAX, file.clone(), done.clone());
         }
@@ -54,7 +57,7 @@ impl SyncPool {
         &mut self,
         index: usize,
         file: Arc<LogFile>,
-        done: Sender<Result<(), StoreError>>,
+        done: SyncSender<Result<(), StoreError>>,
     ) {
         while self.workers.len() <= index {
             self.workers.push(Worker::start());
@@ -68,7 +71,7 @@ impl SyncPool {
 
 impl Worker {
     fn start() -> Worker {
-        let (jobs, queue) = channel();
+        let (jobs, queue) = sync_channel(JOBS_MAX);
         let thread = std::thread::Builder::new()
             .name("log-sync".to_owned())
             .spawn(move || work(&queue))
