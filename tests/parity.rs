@@ -9,6 +9,8 @@
     reason = "a test that waits for another process waits in real time"
 )]
 
+#[path = "parity/bootstrap.rs"]
+mod bootstrap;
 #[path = "parity/compose.rs"]
 mod compose;
 #[path = "fault_proxy/mod.rs"]

@@ -50,14 +50,19 @@ fn make_streams<'p>(
     streams: impl Iterator<Item = &'p PlannedStream>,
 ) -> Vec<Resource> {
     let client = KinesisClient::connect(wiring);
-    make_all(streams, stream_resource, |stream| {
+    let mut made = make_all(streams, stream_resource, |stream| {
         let client = client.as_ref().map_err(Clone::clone)?;
         let ensured = ensure_stream(client, &stream.name, stream.shards, STREAM_PATIENCE)?;
         Ok(match ensured {
             EnsuredStream::Created => Made::Created,
             EnsuredStream::Existed => Made::Existed,
         })
-    })
+    });
+    // A stream that was there keeps its shards, whatever the settings say.
+    for stream in made.iter_mut() {
+        stream.shards = stream.shards.filter(|_| stream.made != Made::Existed);
+    }
+    made
 }
 
 fn bucket(options: &S3Options, name: &str) -> Result<Made, StoreError> {

@@ -170,13 +170,12 @@ fn containers_are_started_with_the_options_of_the_native_start() {
 
     let script = native("postgres.sh");
     let postgres = command(service(&composed, "postgres"));
-    let options = fixed_options(&script, |word| {
-        word.split_once('=').is_some_and(|(name, value)| {
-            name.contains('_')
-                && !value.is_empty()
-                && name.chars().all(|c| c.is_ascii_lowercase() || c == '_')
-        }) || word == "jit=off"
-    });
+    let words = fixed_options(&script, |_word| true);
+    let pairs = words.windows(2).filter(|pair| pair[0] == "-c");
+    let options: Vec<&str> = pairs
+        .map(|pair| pair[1])
+        .filter(|word| word.contains('=') && !word.contains('"'))
+        .collect();
     assert!(options.len() > 5, "{options:?}");
     let missing: Vec<_> = options
         .iter()

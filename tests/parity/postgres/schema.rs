@@ -1,8 +1,6 @@
 //! The schema: made once, at the same time by many, never by an older program; and what others read.
 
 use super::{Fresh, support, with_database};
-use crate::support::{Faults, Server, wait_until};
-use std::time::Duration;
 use wellspring::settings::secret::Secret;
 use wellspring::state_store::postgres::{Database, DatabaseSettings};
 
@@ -158,19 +156,25 @@ fn what_is_wrong_with_a_connection_is_told_by_code_and_without_the_password() {
     }
 }
 
-#[test]
-fn a_restarted_server_is_found_again() {
-    let faults = Faults::begin();
-    let fresh = Fresh::new();
-    let database = fresh.open();
-    database.ping().unwrap();
-    faults.kill(Server::Postgres);
-    let error = database.ping().unwrap_err();
-    assert_eq!(error.code(), "STORE_UNAVAILABLE");
-    faults.restart(Server::Postgres);
-    wait_until(
-        "the pool has new connections",
-        Duration::from_secs(30),
-        || database.ping().is_ok(),
-    );
+mod faults {
+    use super::*;
+    use crate::support::{Faults, Server, wait_until};
+    use std::time::Duration;
+
+    #[test]
+    fn a_restarted_server_is_found_again() {
+        let faults = Faults::begin();
+        let fresh = Fresh::new();
+        let database = fresh.open();
+        database.ping().unwrap();
+        faults.kill(Server::Postgres);
+        let error = database.ping().unwrap_err();
+        assert_eq!(error.code(), "STORE_UNAVAILABLE");
+        faults.restart(Server::Postgres);
+        wait_until(
+            "the pool has new connections",
+            Duration::from_secs(30),
+            || database.ping().is_ok(),
+        );
+    }
 }
