@@ -4,7 +4,7 @@ use md5::{Digest, Md5};
 use serde_json::Value;
 use std::collections::HashMap;
 use std::ops::RangeInclusive;
-use std::time::Instant;
+use tokio::time::Instant;
 
 const RECORDS_PER_SECOND: u64 = 1_000;
 const BYTES_PER_SECOND: u64 = 1 << 20;
