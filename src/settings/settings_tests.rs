@@ -84,7 +84,7 @@ fn the_local_profile_works_with_nothing_set() {
     assert_eq!(settings.wiring.oracle_engine_run_root, None);
     assert_eq!(settings.wiring.event_bus.partitions_of("any"), 1);
     assert!(!settings.strict_seal());
-    settings.require_embedded().unwrap();
+    settings.require_backends().unwrap();
 }
 
 #[test]
@@ -114,7 +114,7 @@ fn an_empty_profile_has_every_default_of_the_contract() {
 }
 
 #[test]
-fn the_parity_profile_resolves_and_then_says_that_its_backends_are_not_available() {
+fn the_parity_profile_resolves_to_managed_backends() {
     let mut layers = Layers::of(PARITY_ENVIRONMENT);
     let missing = problems(&shipped_profile("local_parity"), &layers);
     assert_eq!(missing, ["ENV_VAR_MISSING wiring.control_bus.endpoint_url"]);
@@ -134,9 +134,7 @@ fn the_parity_profile_resolves_and_then_says_that_its_backends_are_not_available
         "auto is one stream per topic"
     );
     assert_eq!(settings.policy.verify_gates, VerifyGates::Enforce);
-    let error = settings.require_embedded().unwrap_err();
-    assert_eq!(error.code(), "BACKEND_NOT_AVAILABLE");
-    assert_eq!(error.problems().len(), 5);
+    settings.require_backends().unwrap();
 }
 
 #[test]
@@ -210,7 +208,7 @@ wiring:
 ";
     let settings = load(explicit);
     assert!(settings.strict_seal());
-    settings.require_embedded().unwrap();
+    settings.require_backends().unwrap();
 }
 
 #[test]
@@ -358,6 +356,54 @@ wiring:
     let s3 = &settings.wiring.objects.s3;
     assert_eq!(s3.endpoint.as_deref(), Some("http://profile:1"));
     assert_eq!(s3.region.as_deref(), Some("eu-1"));
+}
+
+#[test]
+fn an_embedded_bus_with_objects_in_a_bucket_is_refused_by_its_key() {
+    let settings = load("profile_id: local\nwiring: {object_store: {root: 's3://b'}}");
+    let error = settings.require_backends().unwrap_err();
+    assert_eq!(error.code(), "BACKEND_NOT_AVAILABLE");
+    assert_eq!(error.problems()[0].key, "wiring.object_store.root");
+}
+
+#[test]
+fn s3_is_reached_by_the_profile_then_by_the_components_variables_then_by_the_common_ones() {
+    let text = "profile_id: local\nwiring: {object_store: {root: 's3://b'}}";
+    let s3 = |variables: &[(&str, &str)]| {
+        let layers = Layers::of(variables.iter().copied());
+        let settings = Settings::load(&source(text), &layers).unwrap();
+        settings.wiring.objects.clone()
+    };
+    let common = [
+        ("AWS_ENDPOINT_URL", "http://aws:1"),
+        ("AWS_DEFAULT_REGION", "eu-9"),
+        ("AWS_ACCESS_KEY_ID", "id"),
+        ("AWS_SECRET_ACCESS_KEY", "very-secret"),
+    ];
+    let objects = s3(&common);
+    assert_eq!(objects.s3.endpoint.as_deref(), Some("http://aws:1"));
+    assert_eq!(objects.gate_s3.region.as_deref(), Some("eu-9"));
+    assert!(objects.s3.credentials.is_some());
+    assert!(!format!("{objects:?}").contains("very-secret"));
+    let own = [
+        ("SR_S3_ENDPOINT_URL", "http://sr:1"),
+        ("IG_S3_ENDPOINT_URL", "http://ig:1"),
+        ("IG_S3_PATH_STYLE", "true"),
+        ("IG_AWS_READ_TIMEOUT_SECONDS", "7"),
+        ("OBJECT_STORE_READ_TIMEOUT", "0.5"),
+        ("OBJECT_STORE_MAX_ATTEMPTS", "9"),
+    ];
+    let objects = s3(&[common.as_slice(), &own].concat());
+    assert_eq!(objects.s3.endpoint.as_deref(), Some("http://sr:1"));
+    assert_eq!(objects.gate_s3.endpoint.as_deref(), Some("http://ig:1"));
+    assert_eq!(
+        (objects.s3.path_style, objects.gate_s3.path_style),
+        (None, Some(true))
+    );
+    assert_eq!(objects.s3.patience.read_timeout.as_millis(), 500);
+    assert_eq!(objects.s3.patience.attempts_max, 9);
+    assert_eq!(objects.gate_s3.patience.read_timeout.as_secs(), 7);
+    assert_eq!(objects.gate_s3.patience.attempts_max, 3);
 }
 
 #[test]
