@@ -10,6 +10,7 @@ use crate::active_run::RunIdOrigin;
 use crate::event_bus::embedded_log::format::{
     SEGMENT_HEADER_BYTES, SEGMENT_VERSION, SegmentHeader,
 };
+use crate::object_store::OpenStoreError;
 use crate::settings::Settings;
 use serde::Serialize;
 use std::fs;
@@ -116,7 +117,10 @@ fn settings_checks(settings: &Settings) -> Vec<Check> {
         ),
     }
     match settings.require_backends() {
-        Ok(()) => checks.extend(folder_checks(settings)),
+        Ok(()) => {
+            checks.extend(folder_checks(settings));
+            checks.extend(bucket_check(settings));
+        }
         Err(error) => {
             checks.extend(
                 error
@@ -128,6 +132,19 @@ fn settings_checks(settings: &Settings) -> Vec<Check> {
     }
     checks.push(gate(settings));
     checks
+}
+
+/// A bucket answers, and lets this key list what is below its root.
+fn bucket_check(settings: &Settings) -> Option<Check> {
+    let root = settings.runs_root();
+    if !settings.wiring.objects.store.is_s3() {
+        return None;
+    }
+    Some(match settings.object_stores().open_existing(root) {
+        Ok(_) => ok("object store", format!("{root} answers")),
+        Err(OpenStoreError::NotFound { .. }) => ok("object store", format!("{root} is empty")),
+        Err(error) => failed("object store", format!("{}: {error}", error.code())),
+    })
 }
 
 fn folder_checks(settings: &Settings) -> Vec<Check> {

@@ -259,6 +259,14 @@ impl Settings {
             Err(SettingsError::check(vec![problem]).expect_err("one problem is a problem"))
         };
         match (self.wiring.event_bus.kind, &self.wiring.admission) {
+            (BusKind::File, AdmissionSettings::Embedded { .. })
+                if self.wiring.objects.store.is_s3() =>
+            {
+                refused(
+                    "wiring.object_store.root",
+                    "an embedded bus keeps its decisions beside its objects: use a folder, or kinesis",
+                )
+            }
             (BusKind::File, AdmissionSettings::Embedded { .. }) => Ok(GateBackend::Embedded),
             (BusKind::Kinesis, AdmissionSettings::Postgres { dsn }) => {
                 Ok(GateBackend::Managed { dsn })

@@ -388,6 +388,54 @@ wiring:
 }
 
 #[test]
+fn an_embedded_bus_with_objects_in_a_bucket_is_refused_by_its_key() {
+    let settings = load("profile_id: local\nwiring: {object_store: {root: 's3://b'}}");
+    let error = settings.require_backends().unwrap_err();
+    assert_eq!(error.code(), "BACKEND_NOT_AVAILABLE");
+    assert_eq!(error.problems()[0].key, "wiring.object_store.root");
+}
+
+#[test]
+fn s3_is_reached_by_the_profile_then_by_the_components_variables_then_by_the_common_ones() {
+    let text = "profile_id: local\nwiring: {object_store: {root: 's3://b'}}";
+    let s3 = |variables: &[(&str, &str)]| {
+        let layers = Layers::of(variables.iter().copied());
+        let settings = Settings::load(&source(text), &layers).unwrap();
+        settings.wiring.objects.clone()
+    };
+    let common = [
+        ("AWS_ENDPOINT_URL", "http://aws:1"),
+        ("AWS_DEFAULT_REGION", "eu-9"),
+        ("AWS_ACCESS_KEY_ID", "id"),
+        ("AWS_SECRET_ACCESS_KEY", "very-secret"),
+    ];
+    let objects = s3(&common);
+    assert_eq!(objects.s3.endpoint.as_deref(), Some("http://aws:1"));
+    assert_eq!(objects.gate_s3.region.as_deref(), Some("eu-9"));
+    assert!(objects.s3.credentials.is_some());
+    assert!(!format!("{objects:?}").contains("very-secret"));
+    let own = [
+        ("SR_S3_ENDPOINT_URL", "http://sr:1"),
+        ("IG_S3_ENDPOINT_URL", "http://ig:1"),
+        ("IG_S3_PATH_STYLE", "true"),
+        ("IG_AWS_READ_TIMEOUT_SECONDS", "7"),
+        ("OBJECT_STORE_READ_TIMEOUT", "0.5"),
+        ("OBJECT_STORE_MAX_ATTEMPTS", "9"),
+    ];
+    let objects = s3(&[common.as_slice(), &own].concat());
+    assert_eq!(objects.s3.endpoint.as_deref(), Some("http://sr:1"));
+    assert_eq!(objects.gate_s3.endpoint.as_deref(), Some("http://ig:1"));
+    assert_eq!(
+        (objects.s3.path_style, objects.gate_s3.path_style),
+        (None, Some(true))
+    );
+    assert_eq!(objects.s3.patience.read_timeout.as_millis(), 500);
+    assert_eq!(objects.s3.patience.attempts_max, 9);
+    assert_eq!(objects.gate_s3.patience.read_timeout.as_secs(), 7);
+    assert_eq!(objects.gate_s3.patience.attempts_max, 3);
+}
+
+#[test]
 fn a_bucket_is_a_folder_only_when_nothing_says_s3() {
     for (section, root) in [
         ("{bucket: b}", "b"),
