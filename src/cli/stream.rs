@@ -269,8 +269,8 @@ fn direct(args: &DirectArgs, ctx: &CliContext) -> anyhow::Result<Outcome> {
         scenario_run_id: args.scenario_run_id.clone(),
         platform_run_id: Some(run),
         stream_view_root: None,
- lease: None,
-};
+        lease: None,
+    };
     let streamer = streamer(settings)?;
     let gate = http_gate(settings)?;
     let result = runtime.block_on(async {

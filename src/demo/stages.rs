@@ -230,6 +230,7 @@ impl Demo<'_> {
             scenario_run_id,
             platform_run_id: Some(run.clone()),
             stream_view_root: None,
+            lease: None,
         }
     }
 

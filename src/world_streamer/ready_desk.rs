@@ -201,6 +201,7 @@ impl FileReadyDesk {
             scenario_run_id: Some(scenario_run_id),
             platform_run_id: PlatformRunId::parse(&case.ready.platform_run_id).ok(),
             stream_view_root: stream_view_root(&case.ready, facts, &engine_run_root),
+            lease: None,
         };
         match self.streamer.prepare(&target, &self.options) {
             Ok(prepared) => {
