@@ -57,9 +57,8 @@ pub fn run(
     let attempt_id = demo.attempt_id();
     let target = StreamTarget {
         scenario_run_id: Some(scenario_run_id.clone()),
-        ..target,
- lease: None,
-};
+        ..target
+    };
     let streamed = timer.stage("stream", || {
         demo.stream(&streamer, &run, &target, &attempt_id)
     })?;
