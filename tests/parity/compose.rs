@@ -141,7 +141,7 @@ fn every_container_has_a_health_check() {
 }
 
 /// Words of a native script that begin like an option and hold no variable.
-fn fixed_options<'a>(script: &'a str, is_option: impl Fn(&str) -> bool) -> Vec<&'a str> {
+fn fixed_options(script: &str, is_option: impl Fn(&str) -> bool) -> Vec<&str> {
     let code = script
         .lines()
         .filter(|line| !line.trim_start().starts_with('#'));

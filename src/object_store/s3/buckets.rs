@@ -46,7 +46,10 @@ async fn ensure(
     match look(client, bucket).await {
         Ok(()) => return Ok(EnsuredBucket::Existed),
         Err(Fault::Absent) => {}
-        Err(Fault::Refused { code, .. }) if code == "S3_BUCKET_MISSING" => {}
+        Err(Fault::Refused {
+            code: "S3_BUCKET_MISSING",
+            ..
+        }) => {}
         Err(fault) => return Err(fault),
     }
     let created = repeated(&client.patience, || create(client, bucket, region)).await?;

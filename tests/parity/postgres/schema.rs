@@ -1,6 +1,7 @@
 //! The schema: made once, at the same time by many, never by an older program; and what others read.
 
 use super::{Fresh, support, with_database};
+use std::time::Duration;
 use wellspring::settings::secret::Secret;
 use wellspring::state_store::postgres::{Database, DatabaseSettings};
 
@@ -159,7 +160,6 @@ fn what_is_wrong_with_a_connection_is_told_by_code_and_without_the_password() {
 mod faults {
     use super::*;
     use crate::support::{Faults, Server, wait_until};
-    use std::time::Duration;
 
     #[test]
     fn a_restarted_server_is_found_again() {

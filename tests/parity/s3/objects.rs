@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::sync::Barrier;
 use wellspring::object_store::ObjectStores;
-use wellspring_domain::ports::{ObjectMeta, ObjectStore, PutOutcome, WriteMode};
+use wellspring_domain::ports::{ObjectMeta, PutOutcome, WriteMode};
 
 fn keys(found: &[ObjectMeta]) -> Vec<&str> {
     found.iter().map(|meta| meta.key.as_str()).collect()
