@@ -192,6 +192,7 @@ async fn a_lost_run_costs_its_message_a_rest_and_nothing_else() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[allow(clippy::await_holding_lock)] // the desk waits for this lock on a thread of its own
 async fn a_message_without_room_stays_on_the_bus_until_a_run_has_ended() {
     let desk = Arc::new(Desk::default());
     let seen = || -> Vec<String> {
