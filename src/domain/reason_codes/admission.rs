@@ -7,6 +7,13 @@ pub const CHAPTER: Chapter = Chapter {
     title: "Ingestion Gate",
     codes: &[
         row(
+            "ADMISSION_STATE_INVALID",
+            &[Gate],
+            FixTheCause,
+            "the ledger holds a row of this event with a state that is none; the event is quarantined",
+            "look at its row in `admissions`: another program wrote it",
+        ),
+        row(
             "BUS_HEALTH_UNKNOWN",
             &[Gate],
             Information,

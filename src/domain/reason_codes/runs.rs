@@ -7,6 +7,20 @@ pub const CHAPTER: Chapter = Chapter {
     title: "Runs, generated worlds, the program's services",
     codes: &[
         row(
+            "BUS_OFFSET_INVALID",
+            &[Run],
+            FixTheCause,
+            "`--from-offset` is neither a line number nor a sequence number",
+            "copy an offset that `bus read` or a receipt shows",
+        ),
+        row(
+            "CLUSTER_NOT_SHARED",
+            &[Run],
+            Information,
+            "the profile's backends are this machine's own, so there is one node",
+            "`wellspring ps` shows it",
+        ),
+        row(
             "DEMO_DIR_MISMATCH",
             &[Run],
             FixTheCause,
@@ -96,6 +110,13 @@ pub const CHAPTER: Chapter = Chapter {
             FixTheCause,
             "the file of `gate ops --push-file` cannot be read",
             "check the path and its permissions",
+        ),
+        row(
+            "REBUILD_NOT_APPLICABLE",
+            &[Run],
+            FixTheCause,
+            "shared backends keep no projections to rebuild",
+            "leave `--rebuild` out; missing receipt segments are written by reconciliation",
         ),
         row(
             "RUN_NOT_FOUND",

@@ -111,5 +111,12 @@ pub const CHAPTER: Chapter = Chapter {
             "a supervisor was ended from outside",
             "restart the process",
         ),
+        row(
+            "THREAD_NOT_STARTED",
+            &[Supervision],
+            FixTheCause,
+            "a thread the gate needs could not be started",
+            "raise the limit of threads for this user, then start again",
+        ),
     ],
 };

@@ -10,8 +10,8 @@ pub const CHAPTER: Chapter = Chapter {
             "BACKEND_NOT_AVAILABLE",
             &[Config],
             FixTheCause,
-            "the profile is valid, but this release cannot open the backend it names",
-            "wire an embedded backend (`file`), or use the profile `local`",
+            "the backends of the profile do not fit together, or there is no adapter for one of them",
+            "the sentence says which: bus and admission are both embedded, or kinesis and PostgreSQL",
         ),
         row(
             "CHECKPOINT_BACKEND_UNSUPPORTED",
@@ -96,6 +96,13 @@ pub const CHAPTER: Chapter = Chapter {
             FixTheCause,
             "a managed control bus without the name of its stream",
             "set `CONTROL_BUS_STREAM` or the key that is named",
+        ),
+        row(
+            "CONTROL_POSITIONS_MISSING",
+            &[Config],
+            FixTheCause,
+            "a control bus on kinesis has no database to remember what was settled",
+            "set `wiring.wsp_checkpoint.backend: postgres` and its DSN",
         ),
         row(
             "EB_KIND_UNSUPPORTED",

@@ -147,6 +147,27 @@ pub const CHAPTER: Chapter = Chapter {
             "if the gate is stopped, start it once: recovery cuts what was never answered",
         ),
         row(
+            "SEGMENT_DIFFERS",
+            &[Verifier],
+            FixTheCause,
+            "a receipt segment says something else than the ledger",
+            "the object was changed from outside; restore it from a copy",
+        ),
+        row(
+            "SEGMENT_MISSING",
+            &[Verifier],
+            FixTheCause,
+            "a receipt segment that was stored is not there",
+            "the bucket was changed from outside; restore it from a copy",
+        ),
+        row(
+            "SEGMENT_UNREADABLE",
+            &[Verifier],
+            FixTheCause,
+            "a receipt segment is damaged or of an unknown version",
+            "the object was changed from outside; restore it from a copy",
+        ),
+        row(
             "TIME_DIFFERS",
             &[Verifier],
             FixTheCause,

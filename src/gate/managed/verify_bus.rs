@@ -316,7 +316,7 @@ fn compare(record: &Record, row: &JournalRow) -> Result<(), (&'static str, Strin
         return differs("PARTITION_KEY_DIFFERS", &record.partition_key, &key);
     }
     if facts.ts_utc != row.ts_utc {
-        return differs("EVENT_TIME_DIFFERS", &facts.ts_utc, &row.ts_utc);
+        return differs("TIME_DIFFERS", &facts.ts_utc, &row.ts_utc);
     }
     Ok(())
 }
