@@ -5,6 +5,7 @@
 //! running program never looks at the environment again.
 
 pub mod backends;
+pub mod findings;
 pub mod layers;
 pub mod limits;
 pub mod managed;
@@ -26,10 +27,11 @@ mod settings_tests;
 use crate::active_run::ActiveRun;
 use crate::control_bus::ControlBusPlace;
 use crate::object_store::ObjectStores;
+use findings::Findings;
 use layers::{EffectiveValue, Layers};
 use problem::{Problem, SettingsError};
 use secret::Secret;
-use section::{Findings, Section};
+use section::Section;
 use serde_json::Value;
 use std::path::PathBuf;
 use wellspring_domain::provenance::{Provenance, ProvenanceRequest, resolve_provenance};

@@ -109,8 +109,8 @@ impl ObjectStorage {
         section.finish();
         ObjectStorage {
             store,
-            s3: with_environment(s3, layers, "SR_S3"),
-            gate_s3: with_environment(gate_s3, layers, "IG_S3"),
+            s3: with_environment(s3, layers, &RUNNER_AND_STREAMER),
+            gate_s3: with_environment(gate_s3, layers, &GATE),
         }
     }
 
@@ -204,28 +204,43 @@ fn read_gate_s3(mut section: Section<'_, '_>, s3: &S3Options, layers: &Layers) -
     gate
 }
 
+/// The variables of one component.
+struct Variables {
+    endpoint: &'static str,
+    region: &'static str,
+    path_style: &'static str,
+}
+
+const RUNNER_AND_STREAMER: Variables = Variables {
+    endpoint: "SR_S3_ENDPOINT_URL",
+    region: "SR_S3_REGION",
+    path_style: "SR_S3_PATH_STYLE",
+};
+const GATE: Variables = Variables {
+    endpoint: "IG_S3_ENDPOINT_URL",
+    region: "IG_S3_REGION",
+    path_style: "IG_S3_PATH_STYLE",
+};
+
 /// What the profile leaves open, from the component's variables, then from the common ones.
-fn with_environment(options: S3Options, layers: &Layers, component: &str) -> S3Options {
+fn with_environment(options: S3Options, layers: &Layers, own: &Variables) -> S3Options {
     let variable = |names: &[&str]| {
         names
             .iter()
             .find_map(|name| layers.variable(name))
             .map(str::to_owned)
     };
-    let own = |what: &str| format!("{component}_{what}");
-    let path_style = layers.variable(&own("PATH_STYLE")).map(|text| {
-        matches!(
-            text.to_ascii_lowercase().as_str(),
-            "1" | "true" | "yes" | "on"
-        )
+    let path_style = layers.variable(own.path_style).map(|text| {
+        let text = text.to_ascii_lowercase();
+        matches!(text.as_str(), "1" | "true" | "yes" | "on")
     });
     S3Options {
         endpoint: options
             .endpoint
-            .or_else(|| variable(&[&own("ENDPOINT_URL"), "AWS_ENDPOINT_URL"])),
+            .or_else(|| variable(&[own.endpoint, "AWS_ENDPOINT_URL"])),
         region: options
             .region
-            .or_else(|| variable(&[&own("REGION"), "AWS_REGION", "AWS_DEFAULT_REGION"])),
+            .or_else(|| variable(&[own.region, "AWS_REGION", "AWS_DEFAULT_REGION"])),
         path_style: options.path_style.or(path_style),
         ..options
     }

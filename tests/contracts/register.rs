@@ -69,6 +69,19 @@ const PROVOKED: &[(&str, &str)] = &[
     ("tests/contracts/hostile.rs", "BODY_TOO_LARGE GATE_BUSY"),
     ("tests/contracts/bounds.rs", "GATE_BUSY BATCH_TOO_LARGE"),
     (
+        "tests/parity/s3/refusals.rs",
+        "S3_CREDENTIALS_REFUSED S3_CREDENTIALS_MISSING S3_BUCKET_MISSING STORE_ROOT_NOT_FOUND",
+    ),
+    ("tests/parity/s3/worlds.rs", "SYNC_TARGET_DIFFERS"),
+    (
+        "src/object_store/s3/tests.rs",
+        "S3_ACCESS_DENIED S3_APPEND_CONFLICT S3_ROOT_INVALID S3_ENDPOINT_INVALID S3_REGION_MISSING",
+    ),
+    (
+        "src/object_store/s3/fault.rs",
+        "S3_REGION_WRONG S3_REQUEST_REFUSED",
+    ),
+    (
         "tests/contracts/push.rs",
         "ENVELOPE_INVALID PINS_MISSING SCHEMA_POLICY_MISSING SCHEMA_VERSION_REQUIRED \
       SCHEMA_VERSION_NOT_ALLOWED SCHEMA_FAIL PAYLOAD_HASH_MISMATCH",
@@ -217,6 +230,11 @@ const ELSEWHERE: &[(&str, &str, &str)] = &[
         "GATE_FAIL",
         "src/domain/scenario/evidence.rs",
         "a flag that differs is a conflict, which is checked first",
+    ),
+    (
+        "SYNC_DIGEST_MISMATCH",
+        "src/world_files/world_sync.rs",
+        "needs a store that keeps other bytes than it was sent",
     ),
     (
         "INTERNAL_ERROR",

@@ -7,7 +7,7 @@
 mod buckets;
 mod client;
 #[cfg(test)]
-mod fake;
+mod fake_server;
 mod fault;
 mod io_runtime;
 mod multipart;

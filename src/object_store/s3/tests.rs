@@ -1,6 +1,6 @@
 //! What the store does when answers are lost, late, broken or refused.
 
-use super::fake::{Fake, Reply, Request};
+use super::fake_server::{Fake, Reply, Request};
 use super::*;
 use std::io::{Read, Write};
 use std::time::Duration;
