@@ -9,11 +9,15 @@ use std::sync::Arc;
 use wellspring_domain::ids::Hash32;
 use wellspring_domain::ports::StoreError;
 use wellspring_domain::run_paths::RunPaths;
+use wellspring_domain::sha256::HashBatch;
 use wellspring_domain::stream::framing::{FrameContext, FrameMemo, FramePlan};
 use wellspring_domain::stream::source::WorldSource;
 
 /// Records of the bus between two tellings of how far it is.
 const TOLD_EVERY: u64 = 4096;
+
+/// Bytes of envelopes hashed together.
+const HASHED_BYTES: usize = 128 * 1024;
 
 /// How many envelopes there are, and the sum of their digests.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -24,12 +28,37 @@ pub struct EnvelopeDigest {
     pub sum: DigestSum,
 }
 
-impl EnvelopeDigest {
+/// Gathers envelopes and hashes them together.
+#[derive(Default)]
+struct Digesting {
+    digest: EnvelopeDigest,
+    hashes: HashBatch,
+    found: Vec<Hash32>,
+}
+
+impl Digesting {
     fn add(&mut self, envelope: &[u8]) {
-        self.count += 1;
-        self.sum.add(&Hash32::of(envelope));
+        self.hashes.push(&[envelope]);
+        if self.hashes.bytes() >= HASHED_BYTES {
+            self.settle();
+        }
     }
 
+    fn settle(&mut self) {
+        self.hashes.finish(&mut self.found);
+        self.digest.count += self.found.len() as u64;
+        for hash in &self.found {
+            self.digest.sum.add(hash);
+        }
+    }
+
+    fn finish(mut self) -> EnvelopeDigest {
+        self.settle();
+        self.digest
+    }
+}
+
+impl EnvelopeDigest {
     /// Adds another digest.
     pub fn join(&mut self, other: &EnvelopeDigest) {
         self.count += other.count;
@@ -44,7 +73,7 @@ pub fn of_view(
     on_events: &(dyn Fn(u64) + Sync),
 ) -> anyhow::Result<EnvelopeDigest> {
     let mut view = source.open(&context.output_id, None)?;
-    let mut digest = EnvelopeDigest::default();
+    let mut digest = Digesting::default();
     let mut memo = FrameMemo::default();
     let mut envelope = Vec::with_capacity(1024);
     while let Some(block) = view.reader.next_block()? {
@@ -59,7 +88,7 @@ pub fn of_view(
         }
         on_events(block.rows() as u64);
     }
-    Ok(digest)
+    Ok(digest.finish())
 }
 
 /// Replays one topic partition from its first record to its committed end.
@@ -71,7 +100,8 @@ pub fn of_partition(
 ) -> Result<EnvelopeDigest, StoreError> {
     let mut reader = BusReader::open(paths, topic, partition, ReadBound::Journal)?;
     let mut records = reader.stream(0)?;
-    let mut digest = EnvelopeDigest::default();
+    let mut digest = Digesting::default();
+    let mut untold = 0;
     while let Some((offset, line)) = records.next_line()? {
         let Some(envelope) = envelope_of(line) else {
             let key = format!("{topic}/{partition}@{offset}");
@@ -82,12 +112,13 @@ pub fn of_partition(
             });
         };
         digest.add(envelope);
-        if digest.count.is_multiple_of(TOLD_EVERY) {
-            on_events(TOLD_EVERY);
+        untold += 1;
+        if untold == TOLD_EVERY {
+            on_events(std::mem::take(&mut untold));
         }
     }
-    on_events(digest.count % TOLD_EVERY);
-    Ok(digest)
+    on_events(untold);
+    Ok(digest.finish())
 }
 
 /// The envelope inside a bus line (contract 8): what stands between two fixed texts.
@@ -127,7 +158,7 @@ mod tests {
     #[test]
     fn a_digest_depends_on_every_envelope_and_not_on_their_order() {
         let of = |envelopes: &[&str]| {
-            let mut digest = EnvelopeDigest::default();
+            let mut digest = Digesting::default();
             envelopes
                 .iter()
                 .for_each(|envelope| digest.add(envelope.as_bytes()));

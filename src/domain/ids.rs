@@ -161,13 +161,16 @@ pub fn engine_event_id<'a>(
 
 /// `dedupe_key`: uniqueness of an event within a platform run and class (V11).
 pub fn dedupe_key(platform_run_id: &[u8], event_class: &[u8], event_id: &[u8]) -> Hash32 {
-    let mut hasher = Sha256::new();
-    hasher.update(platform_run_id);
-    hasher.update(b":");
-    hasher.update(event_class);
-    hasher.update(b":");
-    hasher.update(event_id);
-    Hash32(hasher.finalize().into())
+    hash_parts(&dedupe_key_text(platform_run_id, event_class, event_id))
+}
+
+/// What [`dedupe_key`] hashes, in parts.
+pub fn dedupe_key_text<'a>(
+    platform_run_id: &'a [u8],
+    event_class: &'a [u8],
+    event_id: &'a [u8],
+) -> [&'a [u8]; 5] {
+    [platform_run_id, b":", event_class, b":", event_id]
 }
 
 /// `payload_hash` over CJ of `{event_type, schema_version, payload}` (V12). Each argument is already
@@ -177,14 +180,35 @@ pub fn payload_hash(
     schema_version_json: &[u8],
     payload_json: &[u8],
 ) -> Hash32 {
+    hash_parts(&payload_hash_text(
+        event_type_json,
+        schema_version_json,
+        payload_json,
+    ))
+}
+
+/// What [`payload_hash`] hashes, in parts.
+pub fn payload_hash_text<'a>(
+    event_type_json: &'a [u8],
+    schema_version_json: &'a [u8],
+    payload_json: &'a [u8],
+) -> [&'a [u8]; 7] {
+    [
+        b"{\"event_type\":",
+        event_type_json,
+        b",\"payload\":",
+        payload_json,
+        b",\"schema_version\":",
+        schema_version_json,
+        b"}",
+    ]
+}
+
+fn hash_parts(parts: &[&[u8]]) -> Hash32 {
     let mut hasher = Sha256::new();
-    hasher.update(b"{\"event_type\":");
-    hasher.update(event_type_json);
-    hasher.update(b",\"payload\":");
-    hasher.update(payload_json);
-    hasher.update(b",\"schema_version\":");
-    hasher.update(schema_version_json);
-    hasher.update(b"}");
+    for part in parts {
+        hasher.update(part);
+    }
     Hash32(hasher.finalize().into())
 }
 

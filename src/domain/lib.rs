@@ -15,6 +15,7 @@ pub mod provenance;
 pub mod reason_codes;
 pub mod run_paths;
 pub mod scenario;
+pub mod sha256;
 pub mod stream;
 pub mod time_text;
 pub mod world;

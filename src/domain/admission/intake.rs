@@ -7,10 +7,11 @@
 
 use crate::admission::decision::ReceiptContext;
 use crate::admission::envelope::{Envelope, Field};
+use crate::admission::item_hashes::{ItemHashes, Topic, Wanted};
 use crate::admission::policy::EventRule;
 use crate::admission::quarantine::draft;
-use crate::admission::routing::{admission_shard_of, partition_key_of, partition_of};
-use crate::ids::{Hash32, dedupe_key, payload_hash};
+use crate::admission::routing::partition_key_text;
+use crate::ids::{Hash32, dedupe_key_text, payload_hash_text};
 use crate::json_scan::ValueKind;
 use crate::ports::EnvelopeBatch;
 use crate::run_paths::PlatformRunId;
@@ -34,10 +35,13 @@ pub fn judge(batch: &EnvelopeBatch, context: &IntakeContext<'_>) -> JudgedBatch 
         last_key: Vec::new(),
         key: Vec::new(),
         last_proof: None,
+        hashes: ItemHashes::default(),
     };
     for (index, range) in batch.ranges.iter().enumerate() {
         judge.item(index as u32, range, batch.envelope(index), &mut judged);
+        judge.hashes.settle_when_full(&mut judged, context.shards);
     }
+    judge.hashes.settle(&mut judged, context.shards);
     judged
 }
 
@@ -48,6 +52,7 @@ struct Judge<'a> {
     key: Vec<u8>,
     /// The last run's proof: looked up once per run and batch, not once per event.
     last_proof: Option<LastProof>,
+    hashes: ItemHashes,
 }
 
 /// What is known about the run of the last event.
@@ -214,22 +219,29 @@ impl Judge<'_> {
             text: TextRef::Source(range.clone()),
             event_id: text_ref(judged, range, &envelope, Field::EventId),
             ts_utc: text_ref(judged, range, &envelope, Field::TsUtc),
-            dedupe_key: dedupe_key(
-                run_id.as_bytes(),
-                rule.class.as_bytes(),
-                event_id.as_bytes(),
-            ),
+            dedupe_key: Hash32::default(),
             payload_hash: Hash32::default(),
             partition_key: Hash32::default(),
             quarantine: None,
         };
+        let number = judged.items.len();
+        let identity = dedupe_key_text(
+            run_id.as_bytes(),
+            rule.class.as_bytes(),
+            event_id.as_bytes(),
+        );
+        self.hashes.ask(Wanted::DedupeKey, number, &identity);
+        let mut topic = None;
         if finding.is_none() {
-            item.payload_hash = hash_payload(&envelope);
-            finding = self.route(&envelope, rule, &mut item).err();
+            let payload = payload_text(&envelope);
+            self.hashes.ask(Wanted::PayloadHash, number, &payload);
+            match self.route(&envelope, rule, number) {
+                Ok(found) => topic = Some(found),
+                Err(refused) => finding = Some(refused),
+            }
         }
+        self.hashes.place(topic);
         if let Some((code, detail)) = finding {
-            item.shard =
-                (item.dedupe_key.leading_u64() % u64::from(self.context.shards.max(1))) as u16;
             item.quarantine = Some(Box::new(draft(&envelope, code, detail)));
         }
         drop((run_id, event_id));
@@ -240,30 +252,26 @@ impl Judge<'_> {
     }
 
     fn route(
-        &self,
+        &mut self,
         envelope: &Envelope<'_>,
         rule: &EventRule,
-        item: &mut JudgedItem,
-    ) -> Result<(), (&'static str, String)> {
+        number: usize,
+    ) -> Result<Topic, (&'static str, String)> {
         if rule.hash_algo != "sha256" {
             return Err(("UNSUPPORTED_HASH_ALGO", rule.hash_algo.clone()));
         }
-        let Some(key) = partition_key_of(envelope, &rule.key_precedence) else {
+        let Some(key) = partition_key_text(envelope, &rule.key_precedence) else {
             return Err((
                 "PARTITION_KEY_MISSING",
                 format!("profile {}", rule.profile_id),
             ));
         };
-        let partitions = self
-            .context
-            .partitions
-            .get(usize::from(rule.topic_index))
-            .copied()
-            .unwrap_or(1);
-        item.partition_key = key;
-        item.partition = partition_of(&key, partitions);
-        item.shard = admission_shard_of(rule.topic_index, item.partition, self.context.shards);
-        Ok(())
+        self.hashes.ask(Wanted::PartitionKey, number, &[&key]);
+        let partitions = self.context.partitions.get(usize::from(rule.topic_index));
+        Ok(Topic {
+            index: rule.topic_index,
+            partitions: partitions.copied().unwrap_or(1),
+        })
     }
 
     fn context_index(
@@ -390,8 +398,8 @@ fn check_schema(envelope: &Envelope<'_>, rule: &EventRule) -> Option<(&'static s
     ))
 }
 
-fn hash_payload(envelope: &Envelope<'_>) -> Hash32 {
-    payload_hash(
+fn payload_text<'a>(envelope: &'a Envelope<'_>) -> [&'a [u8]; 7] {
+    payload_hash_text(
         envelope.json(Field::EventType).unwrap_or(b"null"),
         envelope.json(Field::SchemaVersion).unwrap_or(b"null"),
         envelope.payload_json(),

@@ -16,6 +16,7 @@ pub mod gate_summary;
 pub mod health;
 pub mod index_format;
 pub mod intake;
+mod item_hashes;
 pub mod journal_row;
 pub mod judged;
 pub mod payload_schema;

@@ -6,6 +6,7 @@ use crate::admission::policy::KeySource;
 use crate::ids::Hash32;
 use crate::json_scan::{Member, ValueKind};
 use crate::json_tree::decode_string;
+use std::borrow::Cow;
 
 /// The partition of a key in a topic with `partitions` partitions (at least one).
 pub fn partition_of(partition_key: &Hash32, partitions: u32) -> u32 {
@@ -24,25 +25,29 @@ pub fn index_shard_of(dedupe_key: &Hash32, shards: u16) -> u16 {
     u16::from(dedupe_key.0[31]) % shards.max(1)
 }
 
-/// The hash of the first value that is neither null nor empty along `precedence` (contract 7.5, V14).
-pub fn partition_key_of(envelope: &Envelope<'_>, precedence: &[KeySource]) -> Option<Hash32> {
+/// The text of the first value that is neither null nor empty along `precedence`: its SHA-256 is the
+/// partition key (contract 7.5, V14).
+pub fn partition_key_text<'a>(
+    envelope: &'a Envelope<'_>,
+    precedence: &[KeySource],
+) -> Option<Cow<'a, [u8]>> {
     precedence.iter().find_map(|source| match source {
         KeySource::Payload(path) => {
             let text = envelope.payload_json();
             payload_value(text, envelope.payload_members(), path)
         }
-        KeySource::Envelope(field) => hash_value(envelope.json(*field)?, envelope.kind(*field)?),
+        KeySource::Envelope(field) => text_of(envelope.json(*field)?, envelope.kind(*field)?),
     })
 }
 
-fn payload_value(text: &[u8], members: &[Member], path: &[String]) -> Option<Hash32> {
+fn payload_value<'a>(text: &'a [u8], members: &[Member], path: &[String]) -> Option<Cow<'a, [u8]>> {
     let (first, rest) = path.split_first()?;
     let member = members
         .iter()
         .find(|member| member.key_of(text) == first.as_bytes())?;
     let value = member.value_of(text);
     match rest {
-        [] => hash_value(value, member.kind),
+        [] => text_of(value, member.kind),
         _ if member.kind == ValueKind::Object => payload_value(
             value,
             &crate::admission::payload_schema::scan_members(value),
@@ -52,18 +57,19 @@ fn payload_value(text: &[u8], members: &[Member], path: &[String]) -> Option<Has
     }
 }
 
-/// Hashes a scalar in the contract's text form (contract 0.1, last row).
-fn hash_value(json: &[u8], kind: ValueKind) -> Option<Hash32> {
+/// A scalar in the contract's text form (contract 0.1, last row).
+fn text_of(json: &[u8], kind: ValueKind) -> Option<Cow<'_, [u8]>> {
     match kind {
         ValueKind::Null | ValueKind::Object | ValueKind::Array => None,
-        ValueKind::Bool => Some(Hash32::of(if json == b"true" { b"True" } else { b"False" })),
-        ValueKind::Integer | ValueKind::Float => Some(Hash32::of(json)),
+        ValueKind::Bool if json == b"true" => Some(Cow::Borrowed(b"True")),
+        ValueKind::Bool => Some(Cow::Borrowed(b"False")),
+        ValueKind::Integer | ValueKind::Float => Some(Cow::Borrowed(json)),
         ValueKind::String => {
             let raw = &json[1..json.len() - 1];
             match raw {
                 [] => None,
-                _ if raw.contains(&b'\\') => Some(Hash32::of(decode_string(raw).as_bytes())),
-                _ => Some(Hash32::of(raw)),
+                _ if raw.contains(&b'\\') => Some(Cow::Owned(decode_string(raw).into_bytes())),
+                _ => Some(Cow::Borrowed(raw)),
             }
         }
     }
@@ -77,7 +83,7 @@ mod tests {
     fn key(payload: &str, precedence: &[KeySource]) -> Option<Hash32> {
         let text = format!(r#"{{"event_id":"e1","seed":7,"payload":{payload}}}"#);
         let envelope = Envelope::read(text.as_bytes()).unwrap().unwrap();
-        partition_key_of(&envelope, precedence)
+        partition_key_text(&envelope, precedence).map(|text| Hash32::of(&text))
     }
 
     fn payload(path: &str) -> KeySource {

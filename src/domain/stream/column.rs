@@ -116,6 +116,15 @@ impl<'a> Column<'a> {
         }
     }
 
+    /// How many rows a time column has; `None` for columns of other kinds.
+    pub fn rows(&self) -> Option<usize> {
+        match self {
+            Column::Instant { micros, .. } => Some(micros.len()),
+            Column::Text { offsets, .. } => offsets.len().checked_sub(1),
+            _ => None,
+        }
+    }
+
     /// The text of a row of a text column; `None` when it is null or the column is no text.
     #[inline]
     pub fn text(&self, row: usize) -> Option<&'a [u8]> {

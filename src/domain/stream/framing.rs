@@ -10,8 +10,9 @@
 use super::column::{Column, NamedColumn};
 use super::frame_value::{ValueProblem, push_key_text, push_payload_json, push_value};
 use crate::canonical_json::{push_string, push_u64};
+use crate::ids::Hash32;
+use crate::sha256::HashBatch;
 use crate::time_text::Micros;
-use sha2::{Digest, Sha256};
 
 /// The schema version every envelope carries (contract 2.2, T18).
 pub const SCHEMA_VERSION: &str = "v1";
@@ -189,6 +190,7 @@ impl FramePlan {
                 });
             }
         }
+        memo.ids.clear();
         Ok(RowFramer {
             plan: self,
             fields,
@@ -197,6 +199,29 @@ impl FramePlan {
             payload_json: self.payload_json.map(pick),
             memo,
         })
+    }
+
+    /// Appends what the event id of a row is the digest of (V10).
+    fn push_id_text(
+        &self,
+        primary_key: &[Column<'_>],
+        row: usize,
+        text: &mut Vec<u8>,
+    ) -> Result<(), FrameError> {
+        text.extend_from_slice(&self.key_head);
+        for (column, &index) in primary_key.iter().zip(&self.primary_key) {
+            if column.is_null(row) {
+                return Err(FrameError::PrimaryKeyMissing {
+                    column: self.columns[index].clone(),
+                    row: Some(row),
+                });
+            }
+            text.push(b'|');
+            push_key_text(text, column, row)
+                .map_err(|problem| self.not_serialisable(index, row, problem))?;
+        }
+        text.extend_from_slice(&self.key_tail);
+        Ok(())
     }
 
     fn not_serialisable(&self, column: usize, row: usize, problem: ValueProblem) -> FrameError {
@@ -208,29 +233,16 @@ impl FramePlan {
     }
 }
 
-/// Scratch space that outlives a block: the event id's preimage and the digest state after its first
-/// 64 bytes, which rarely change from row to row.
+/// Rows whose event ids are hashed together.
+const IDS_AT_ONCE: usize = 128;
+
+/// Scratch space that outlives a block: the event ids of the next rows.
 #[derive(Debug, Default)]
 pub struct FrameMemo {
-    preimage: Vec<u8>,
-    first_block: Option<([u8; SHA_BLOCK], Sha256)>,
-}
-
-const SHA_BLOCK: usize = 64;
-
-impl FrameMemo {
-    /// SHA-256 of the preimage, starting from the remembered first block when it is the same.
-    fn digest(&mut self) -> [u8; 32] {
-        let Some((head, rest)) = self.preimage.split_first_chunk::<SHA_BLOCK>() else {
-            return Sha256::digest(&self.preimage).into();
-        };
-        let state = match &self.first_block {
-            Some((known, state)) if known == head => state.clone(),
-            _ => Sha256::new_with_prefix(head),
-        };
-        self.first_block = Some((*head, state.clone()));
-        state.chain_update(rest).finalize().into()
-    }
+    hashes: HashBatch,
+    ids: Vec<Hash32>,
+    /// Row the first of the ids belongs to.
+    first_row: usize,
 }
 
 /// Frames the rows of one block.
@@ -299,24 +311,36 @@ impl RowFramer<'_> {
 
     /// The engine event id (V10).
     fn push_event_id(&mut self, row: usize, out: &mut Vec<u8>) -> Result<(), FrameError> {
-        let preimage = &mut self.memo.preimage;
-        preimage.clear();
-        preimage.extend_from_slice(&self.plan.key_head);
-        for (position, column) in self.primary_key.iter().enumerate() {
-            let index = self.plan.primary_key[position];
-            if column.is_null(row) {
-                let column = self.plan.columns[index].clone();
-                return Err(FrameError::PrimaryKeyMissing {
-                    column,
-                    row: Some(row),
-                });
-            }
-            preimage.push(b'|');
-            push_key_text(preimage, column, row)
-                .map_err(|problem| self.plan.not_serialisable(index, row, problem))?;
+        let known = |memo: &FrameMemo| {
+            let place = row.checked_sub(memo.first_row)?;
+            memo.ids.get(place).copied()
+        };
+        if known(self.memo).is_none() {
+            self.hash_ids(row)?;
         }
-        preimage.extend_from_slice(&self.plan.key_tail);
-        out.extend_from_slice(&hex(&self.memo.digest()));
+        let id = known(self.memo).expect("the id of this row was just hashed");
+        out.extend_from_slice(&id.hex());
+        Ok(())
+    }
+
+    /// Hashes the event ids of this row and of those that probably come next, up to one that has none.
+    fn hash_ids(&mut self, row: usize) -> Result<(), FrameError> {
+        let rows = self.time.rows().unwrap_or(row + 1);
+        for next in row..rows.min(row + IDS_AT_ONCE) {
+            let (plan, columns) = (self.plan, &self.primary_key);
+            let written = self
+                .memo
+                .hashes
+                .push_with(|text| plan.push_id_text(columns, next, text));
+            match written {
+                Ok(()) => {}
+                Err(error) if next == row => return Err(error),
+                Err(_later) => break,
+            }
+        }
+        self.memo.first_row = row;
+        let memo = &mut *self.memo;
+        memo.hashes.finish(&mut memo.ids);
         Ok(())
     }
 
@@ -398,10 +422,6 @@ fn tail(context: &FrameContext) -> Vec<u8> {
 fn key_tail(pins: &EnvelopePins) -> Vec<u8> {
     let (world, bundle) = (&pins.manifest_fingerprint, &pins.parameter_hash);
     format!("|{world}|{bundle}|{}|{}", pins.seed, pins.scenario_id).into_bytes()
-}
-
-fn hex(digest: &[u8; 32]) -> [u8; 64] {
-    crate::ids::Hash32(*digest).hex()
 }
 
 #[cfg(test)]
