@@ -14,7 +14,7 @@ const PAGE: &str = "docs/operations.md";
 const BEGIN: &str = "<!-- reason codes: written by `make golden` -->\n";
 
 /// Upper-case names that are not codes, with the reason.
-const OTHER_NAMES: [(&str, &[&str]); 9] = [
+const OTHER_NAMES: [(&str, &[&str]); 10] = [
     (
         "names of values on the command line, of files, of the build, of fields",
         &[
@@ -56,6 +56,7 @@ const OTHER_NAMES: [(&str, &[&str]); 9] = [
         ],
     ),
     ("states of a scenario run", &["WAITING_EVIDENCE"]),
+    ("states of an admission row", &["PUBLISH_IN_FLIGHT"]),
     (
         "values of the request: strategies, kinds of re-emit",
         &[
