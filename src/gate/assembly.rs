@@ -1,24 +1,20 @@
 //! From settings to a running gate with its HTTP listener.
 
+use super::backends::GateBackends;
 use super::facts_proofs::FactsProofs;
 use super::health_probe::HealthProbe;
 use super::lookups::OpenRunLookups;
-use super::managed;
-use super::managed::assembly::{ManagedParts, ManagedProbe};
-use super::managed::store::ManagedGateStore;
 use super::managed::substrate::Substrate;
 use super::policy_activation::PolicyActivation;
 use super::policy_files::{PolicyLoadError, load_policy};
-use super::projections;
 use crate::clock::SystemClock;
-use crate::event_bus::embedded_log::{EmbeddedGateStore, LogOptions, PartitionCounts};
 use crate::http::gate_router;
 use crate::http::server::{ServerLimits, serve};
 use crate::http::state::{HttpLimits, HttpParts, Lookups, RunControl};
 use crate::object_store::OpenStoreError;
+use crate::settings::Settings;
 use crate::settings::limits::GateSettings;
 use crate::settings::problem::SettingsError;
-use crate::settings::{GateBackend, Settings};
 use crate::telemetry::metrics::Metrics;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -119,14 +115,13 @@ pub async fn start(
         Some(policy.policy_rev.content_digest.clone()),
     );
     let backends = GateBackends::open(settings, &policy, &objects, &clock)?;
-    let store: Arc<dyn GateStore> = Arc::new(PolicyActivation {
-        inner: backends.store,
-        objects: objects.clone(),
-        runs_root: settings.runs_root().to_owned(),
-        policy_rev: policy.policy_rev.clone(),
-        provenance: provenance.clone(),
-        clock: clock.clone(),
-    });
+    let store = activating(
+        backends.store,
+        settings,
+        &policy,
+        &objects,
+        (&provenance, &clock),
+    );
     let bus_failures = BusFailures::default();
     let probe = HealthProbe::of(
         settings,
@@ -151,34 +146,22 @@ pub async fn start(
     );
     let gate = start_gate(
         |started| {
+            let clock = clock.clone();
             gate_args(
                 settings,
                 &options,
                 parts,
                 store,
                 backends.projections,
-                clock.clone(),
+                clock,
                 started,
             )
         },
         None,
     )
     .await?;
-    if let Some(run) = &options.own_run {
-        gate.handle
-            .open_run(run)
-            .await
-            .map_err(|cause| StageFailure::terminal("RUN_OPEN_FAILED", cause))?;
-    }
-    let lookups: Arc<dyn Lookups> = match backends.substrate {
-        Some(substrate) => Arc::new(substrate.receipts(options.own_run.clone())),
-        None => Arc::new(OpenRunLookups {
-            gate: gate.handle.clone(),
-            own_run: options.own_run.clone(),
-            runs_root: settings.runs_root().to_owned(),
-            layout: receipts_layout(settings),
-        }),
-    };
+    open_own_run(&gate, &options).await?;
+    let lookups = lookups(settings, &gate.handle, backends.substrate, &options.own_run);
     Ok(RunningGate {
         gate,
         health,
@@ -190,51 +173,47 @@ pub async fn start(
     })
 }
 
-/// What the gate's state lies on, opened.
-struct GateBackends {
-    store: Arc<dyn GateStore>,
-    projections: NamedProjections,
-    substrate: Option<Substrate>,
-    probe: Option<ManagedProbe>,
+/// The store, told to note the policy in every run it opens.
+fn activating(
+    inner: Arc<dyn GateStore>,
+    settings: &Settings,
+    policy: &AdmissionPolicy,
+    objects: &Arc<dyn ObjectStore>,
+    (provenance, clock): (&Provenance, &Arc<dyn Clock>),
+) -> Arc<dyn GateStore> {
+    Arc::new(PolicyActivation {
+        inner,
+        objects: objects.clone(),
+        runs_root: settings.runs_root().to_owned(),
+        policy_rev: policy.policy_rev.clone(),
+        provenance: provenance.clone(),
+        clock: clock.clone(),
+    })
 }
 
-impl GateBackends {
-    fn open(
-        settings: &Settings,
-        policy: &AdmissionPolicy,
-        objects: &Arc<dyn ObjectStore>,
-        clock: &Arc<dyn Clock>,
-    ) -> Result<GateBackends, GateStartError> {
-        let layout = receipts_layout(settings);
-        let GateBackend::Managed { dsn } = settings.gate_backend()? else {
-            let projections = projections::standard(objects.clone(), settings.runs_root(), layout);
-            return Ok(GateBackends {
-                store: Arc::new(embedded_store(settings, policy)),
-                projections,
-                substrate: None,
-                probe: None,
-            });
-        };
-        let substrate = managed::assembly::connect(ManagedParts {
-            settings,
-            dsn,
-            objects: objects.clone(),
-            layout,
-            topics: policy.topics().iter().map(ToString::to_string).collect(),
-            clock,
-        })?;
-        let client = managed::assembly::kinesis_client(settings)?;
-        let threads =
-            |cause: std::io::Error| StageFailure::terminal("THREAD_NOT_STARTED", cause.to_string());
-        substrate.spawn_reconciliation().map_err(threads)?;
-        let store = ManagedGateStore::start(substrate.clone(), clock.clone()).map_err(threads)?;
-        Ok(GateBackends {
-            store: Arc::new(store),
-            // Objects are written by the commit itself.
-            projections: Vec::new(),
-            probe: Some(ManagedProbe::new(&substrate, client)),
-            substrate: Some(substrate),
-        })
+async fn open_own_run(gate: &Gate, options: &GateOptions) -> Result<(), StageFailure> {
+    let Some(run) = &options.own_run else {
+        return Ok(());
+    };
+    let opened = gate.handle.open_run(run).await;
+    opened.map_err(|cause| StageFailure::terminal("RUN_OPEN_FAILED", cause))
+}
+
+/// Receipts are looked up where decisions are kept.
+fn lookups(
+    settings: &Settings,
+    gate: &GateHandle,
+    substrate: Option<Substrate>,
+    own_run: &Option<PlatformRunId>,
+) -> Arc<dyn Lookups> {
+    match substrate {
+        Some(substrate) => Arc::new(substrate.receipts(own_run.clone())),
+        None => Arc::new(OpenRunLookups {
+            gate: gate.clone(),
+            own_run: own_run.clone(),
+            runs_root: settings.runs_root().to_owned(),
+            layout: receipts_layout(settings),
+        }),
     }
 }
 
@@ -268,23 +247,6 @@ fn gate_parts(
         amber_sleep: Duration::from_secs_f64(settings.wiring.health.amber_sleep_seconds),
         reporting,
     }
-}
-
-fn embedded_store(settings: &Settings, policy: &AdmissionPolicy) -> EmbeddedGateStore {
-    let bus = &settings.wiring.event_bus;
-    let by_topic = policy
-        .topics()
-        .iter()
-        .map(|topic| (topic.to_string(), bus.partitions_of(topic)))
-        .collect();
-    let options = LogOptions {
-        partitions: PartitionCounts {
-            by_topic,
-            default: bus.partitions_default,
-        },
-        ..LogOptions::default()
-    };
-    EmbeddedGateStore::in_folder(settings.local_root(), options)
 }
 
 fn gate_args(
@@ -359,7 +321,7 @@ fn verify_gates(settings: &Settings) -> VerifyGates {
     }
 }
 
-fn receipts_layout(settings: &Settings) -> ReceiptsLayout {
+pub(super) fn receipts_layout(settings: &Settings) -> ReceiptsLayout {
     match settings.policy.receipts_layout {
         crate::settings::policy::ReceiptsLayout::Segments => ReceiptsLayout::Segments,
         crate::settings::policy::ReceiptsLayout::Objects => ReceiptsLayout::Objects,

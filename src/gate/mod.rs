@@ -1,6 +1,7 @@
 //! Putting a gate together from settings: policy files, proofs, health, durable state, HTTP.
 
 pub mod assembly;
+mod backends;
 pub mod facts_proofs;
 pub mod health_probe;
 pub mod lookups;
