@@ -1,0 +1,76 @@
+//! What is in flight stays within its bounds.
+
+use super::*;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stalled_disk_stops_senders_at_the_credit_limit() {
+    let world = world(1, 10).await;
+    world.push(&[("warm", 1, 1)]).await;
+    world.disk.stall(true);
+    let client = world.client();
+    let ids: Vec<String> = (0..30).map(|number| format!("e{number}")).collect();
+    let sending = tokio::spawn(async move {
+        let mut pending = Vec::new();
+        for id in &ids {
+            pending.push(client.submit(batch(&[(id.as_str(), 1, 1)])).await.unwrap());
+        }
+        let mut outcomes = Vec::new();
+        for answers in pending {
+            outcomes.extend(answers.await.unwrap());
+        }
+        outcomes
+    });
+    let credits = world.gate.handle.credits().clone();
+    until("ten events are in flight", || {
+        credits.gauges().events_in_use == 10
+    })
+    .await;
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert_eq!(credits.gauges().events_in_use, 10);
+    assert!(!sending.is_finished());
+    world.disk.stall(false);
+    assert_eq!(sending.await.unwrap(), vec![ItemOutcome::Admitted; 30]);
+    until("all room is given back", || {
+        credits.gauges().events_in_use == 0
+    })
+    .await;
+    assert!(credits.gauges().blocked_micros > 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_flush_is_closed_and_the_next_one_gathers_behind_it() {
+    const BATCHES: usize = 24;
+    const EVENTS: usize = 500;
+    let world = world(1, (BATCHES * EVENTS) as u32).await;
+    world.disk.stall(true);
+    let client = world.client();
+    let mut pending = Vec::new();
+    for number in 0..BATCHES {
+        let ids: Vec<String> = (0..EVENTS)
+            .map(|event| format!("{number}-{event}"))
+            .collect();
+        let events: Vec<(&str, u64, u64)> = ids.iter().map(|id| (id.as_str(), 1, 1)).collect();
+        pending.push(client.submit(batch(&events)).await.unwrap());
+    }
+    let gauges = world.gate.handle.credits().gauges();
+    assert_eq!(gauges.events_in_use as usize, BATCHES * EVENTS);
+    world.disk.stall(false);
+    for answers in pending {
+        let outcomes = answers.await.unwrap();
+        assert!(outcomes.iter().all(|one| *one == ItemOutcome::Admitted));
+    }
+    let flushes = world.disk.flushes.lock().unwrap();
+    let bytes: Vec<usize> = flushes
+        .values()
+        .flatten()
+        .map(|flush| flush.arena.len() + flush.appends.iter().map(|a| a.bytes.len()).sum::<usize>())
+        .collect();
+    let one_batch = bytes.iter().sum::<usize>() / BATCHES;
+    assert!(bytes.len() > 3, "{bytes:?}");
+    assert!(
+        bytes
+            .iter()
+            .all(|flush| *flush < FLUSH_BYTES_MAX + one_batch + one_batch / 8),
+        "a flush is at most its bound and the batch that reached it: {bytes:?}"
+    );
+}
