@@ -51,3 +51,120 @@ fn settle(answer: &mut Answer, report: &CommitReport) {
         Some(SettledRow::Quarantined { code, .. }) => Verdict::Quarantined { code },
     };
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ingestion_gate::messages::Portion;
+    use std::sync::Arc;
+    use tokio::sync::mpsc;
+    use wellspring_domain::admission::bus_offset::BusOffset;
+    use wellspring_domain::admission::decision::{Flush, IndexEntry, RowRef};
+    use wellspring_domain::run_paths::PlatformRunId;
+    use wellspring_domain::time_text::Micros;
+
+    fn at(row: u32) -> RowRef {
+        RowRef {
+            shard: 0,
+            segment: 3,
+            row,
+        }
+    }
+
+    fn entry(row: RowRef, payload: &[u8]) -> IndexEntry {
+        IndexEntry {
+            payload_hash: Hash32::of(payload),
+            row,
+        }
+    }
+
+    fn job(rows: u32) -> FlushJob {
+        let run = PlatformRunId::parse("platform_20260101T000000Z").unwrap();
+        let admitted = |row| Verdict::Admitted {
+            partition: 0,
+            offset: BusOffset::Line(u64::from(row)),
+        };
+        let answer = |row| Answer {
+            row: at(row),
+            decided_at: Micros(0),
+            verdict: admitted(row),
+        };
+        let mut answers: Vec<_> = (0..rows).map(|row| (row, answer(row))).collect();
+        answers.push((rows, Answer::retry("PRECEDING_ITEM_RETRY")));
+        FlushJob {
+            run: Arc::new(run.clone()),
+            flush: Flush {
+                run,
+                first_row: at(0),
+                decided_at: Micros(0),
+                contexts: Vec::new(),
+                appends: Vec::new(),
+                rows: Vec::new(),
+                arena: Vec::new(),
+            },
+            admitted: (0..rows)
+                .map(|row| (Hash32::of(&[row as u8]), entry(at(row), b"p")))
+                .collect(),
+            portions: vec![(mpsc::channel(1).0, Portion { answers })],
+            credits: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn answers_and_index_entries_follow_what_the_commit_made_of_their_rows() {
+        let elsewhere = RowRef { shard: 9, ..at(7) };
+        let (same, other) = (entry(elsewhere, b"p"), entry(elsewhere, b"q"));
+        let published = SettledRow::Published {
+            partition: 2,
+            offset: BusOffset::Line(99),
+        };
+        let refused = |admitted| SettledRow::Quarantined {
+            code: "PAYLOAD_HASH_MISMATCH",
+            admitted,
+        };
+        let rows = vec![
+            Some(published),
+            Some(SettledRow::Duplicate { admitted: same }),
+            Some(refused(Some(other))),
+            Some(refused(None)),
+        ];
+        let mut job = job(4);
+        let released = apply(&mut job, &CommitReport::settled(at(0), rows));
+        let verdicts: Vec<Verdict> = job.portions[0]
+            .1
+            .answers
+            .iter()
+            .map(|a| a.1.verdict)
+            .collect();
+        let quarantined = Verdict::Quarantined {
+            code: "PAYLOAD_HASH_MISMATCH",
+        };
+        assert_eq!(
+            verdicts,
+            [
+                Verdict::Admitted {
+                    partition: 2,
+                    offset: BusOffset::Line(99)
+                },
+                Verdict::Duplicate {
+                    original: elsewhere
+                },
+                quarantined,
+                quarantined,
+                Verdict::Retry {
+                    code: "PRECEDING_ITEM_RETRY"
+                },
+            ]
+        );
+        let entries: Vec<IndexEntry> = job.admitted.iter().map(|(_, entry)| *entry).collect();
+        assert_eq!(entries, [entry(at(0), b"p"), same, other]);
+        assert_eq!(released, [Hash32::of(&[3])]);
+    }
+
+    #[test]
+    fn a_flush_that_was_written_as_it_is_changes_nothing() {
+        let mut job = job(2);
+        assert!(apply(&mut job, &CommitReport::as_asked()).is_empty());
+        assert_eq!(job.admitted.len(), 2);
+    }
+}
