@@ -251,14 +251,14 @@ policy: {stream_speedupp: 2, case_policy: {x: 1}}
 wiring:
   object_store: {roots: x}
   archive_writer: {x: 1}
-  event_bus: {topic_any: t, shards: 3}
+  event_bus: {topic_any: t, sharding: 3}
 ";
     assert_eq!(
         problems(&source(text), &Layers::default()),
         [
             "CONFIG_KEY_UNKNOWN policy.stream_speedupp",
             "CONFIG_KEY_UNKNOWN typo",
-            "CONFIG_KEY_UNKNOWN wiring.event_bus.shards",
+            "CONFIG_KEY_UNKNOWN wiring.event_bus.sharding",
             "CONFIG_KEY_UNKNOWN wiring.object_store.roots",
         ]
     );
