@@ -162,7 +162,7 @@ mod tests {
             envelopes
                 .iter()
                 .for_each(|envelope| digest.add(envelope.as_bytes()));
-            digest
+            digest.finish()
         };
         assert_eq!(of(&["a", "b"]), of(&["b", "a"]));
         assert_ne!(of(&["a", "b"]), of(&["a", "c"]));
