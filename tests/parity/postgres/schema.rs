@@ -1,5 +1,6 @@
 //! The schema: made once, at the same time by many, never by an older program; and what others read.
 
+use std::time::Duration;
 use super::{Fresh, support, with_database};
 use wellspring::settings::secret::Secret;
 use wellspring::state_store::postgres::{Database, DatabaseSettings};
