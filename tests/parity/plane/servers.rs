@@ -36,8 +36,7 @@ fn survive(server: Server, away: Duration) {
         println!("stopped with {code}");
     }
     daemon.terminate();
-    let last = site.up_once(&[]).ok();
-    println!("{}", last.json()[0]["status"]);
+    println!("then: {}", site.up_after_a_crash());
     let truth = assert_run_is_whole(&site, &run);
     println!("{truth:?}");
     site.verify();

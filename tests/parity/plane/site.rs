@@ -129,10 +129,33 @@ impl Site {
         id
     }
 
-    /// Streams what is READY, as fast as possible unless told otherwise.
+    /// Streams what is READY as fast as possible.
     pub fn up_once(&self, more: &[&str]) -> Finished {
         let args = ["up", "--once", "--port", "0", "--speedup", "0"];
         self.run(&[&args[..], more].concat())
+    }
+
+    /// Streams what is READY so that it takes about so many seconds.
+    pub fn up_once_within(&self, run_seconds: f64) -> Finished {
+        let speedup = self.world.speedup(run_seconds);
+        self.run(&["up", "--once", "--port", "0", "--speedup", &speedup])
+    }
+
+    /// `up --once` until it is not put off any more because of the lease of a node that has ended; what the READY
+    /// came to.
+    #[track_caller]
+    pub fn up_after_a_crash(&self) -> String {
+        let end = Instant::now() + LEASE * 2;
+        loop {
+            let late = Instant::now() > end;
+            let finished = self.up_once(&[]).ok();
+            let status = finished.json()[0]["status"].as_str().unwrap().to_owned();
+            if status != "DEFERRED_CLAIMED_ELSEWHERE" {
+                return status;
+            }
+            assert!(!late, "still put off after two leases: {}", finished.everything());
+            std::thread::sleep(Duration::from_millis(200));
+        }
     }
 
     /// `bus verify --digest` and `receipts verify`, both without a difference; what the first said.

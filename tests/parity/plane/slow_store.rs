@@ -25,7 +25,7 @@ fn a_store_that_is_slow_now_and_then_gives_a_whole_run() {
                 slowed.store(true, Ordering::Relaxed);
             }
         });
-        let streamed = site.up_once(&["--speedup", &site.world.speedup(6.0)]);
+        let streamed = site.up_once_within(6.0);
         ends.store(true, Ordering::Relaxed);
         let streamed = streamed.ok();
         assert_eq!(streamed.json()[0]["status"], "STREAMED", "{}", streamed.everything());
