@@ -27,6 +27,8 @@ mod kinesis_producer;
 mod kinesis_reader;
 #[path = "parity/memory_positions.rs"]
 mod memory_positions;
+#[path = "parity/plane/mod.rs"]
+mod plane;
 #[path = "parity/postgres/mod.rs"]
 mod postgres;
 #[path = "parity/s3/mod.rs"]

@@ -15,6 +15,7 @@ use wellspring_actors::world_stream::run_orders::RunOrders;
 use wellspring_actors::world_stream::runs_supervisor::{RunsSupervisor, RunsSupervisorArgs};
 use wellspring_domain::ports::{ControlBus, GateClient, StoreError};
 use wellspring_domain::run_paths::PlatformRunId;
+use wellspring_domain::stream::ready_decision::ReadyStatus;
 
 use super::coordination;
 use super::ready_claims::ReadyClaims;
@@ -102,7 +103,8 @@ impl ReadyConsumer {
         self.ports.orders.clone()
     }
 
-    /// Handles every message on the bus once, one after the other, at most `messages_max` (0: all).
+    /// Handles every message on the bus once, one after the other, at most `messages_max` (0: all). What was
+    /// settled before is told and does not count: otherwise it would stand before the others for ever.
     /// A stop ends the run in hand after its answers and leaves the rest on the bus.
     pub async fn consume_once(
         &self,
@@ -117,9 +119,10 @@ impl ReadyConsumer {
             .map_err(|panic| StageFailure::transient("CONTROL_BUS_UNREADABLE", panic.to_string()))?
             .map_err(|error| StageFailure::transient(error.code(), error.to_string()))?;
         let node = self.tree.node("runs", "supervisor");
-        let mut outcomes = Vec::new();
+        let mut outcomes: Vec<ReadyOutcome> = Vec::new();
         for (index, record) in records.into_iter().enumerate() {
-            let enough = messages_max > 0 && outcomes.len() as u64 >= messages_max;
+            let handled = outcomes.iter().filter(|outcome| counts(outcome)).count();
+            let enough = messages_max > 0 && handled as u64 >= messages_max;
             if enough || self.ports.orders.is_stopping() {
                 break;
             }
@@ -164,7 +167,7 @@ impl ReadyConsumer {
                 biased;
                 _ = stop.wait_for(|stop| *stop) => break Ok(()),
                 Some(outcome) = outcomes.recv() => {
-                    handled += 1;
+                    handled += u64::from(counts(&outcome));
                     told(outcome);
                     if until == ConsumeUntil::Messages(handled) {
                         break Ok(());
@@ -199,6 +202,11 @@ impl ReadyConsumer {
             }
         }))
     }
+}
+
+/// Whether a message counts against a cap of messages.
+fn counts(outcome: &ReadyOutcome) -> bool {
+    outcome.status != ReadyStatus::SkippedDuplicate
 }
 
 struct AbortOnDrop(tokio::task::JoinHandle<()>);

@@ -116,10 +116,15 @@ impl Daemon {
         self.end_by(Signal::KILL)
     }
 
-    fn end_by(&mut self, signal: Signal) -> Ended {
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) {
         let pid = Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap();
-        let began = Instant::now();
         kill_process(pid, signal).expect("our own child can be signalled");
+    }
+
+    fn end_by(&mut self, signal: Signal) -> Ended {
+        let began = Instant::now();
+        self.signal(signal);
         self.ended(began, Duration::from_secs(30))
     }
 

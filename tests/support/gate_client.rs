@@ -110,21 +110,29 @@ impl GateClient {
         response.text().unwrap()
     }
 
+    /// Pushes one envelope; `None` when no whole answer comes.
+    pub fn try_push(&self, envelope: &Value) -> Option<Answer> {
+        let post = self.client.post(format!("{}/v1/ingest/push", self.url));
+        self.try_send(post.body(envelope.to_string())).ok()
+    }
+
     #[track_caller]
     fn send(&self, request: RequestBuilder) -> Answer {
-        let response = request
-            .send()
-            .unwrap_or_else(|error| panic!("no answer: {error:?}"));
+        self.try_send(request)
+            .unwrap_or_else(|error| panic!("no answer: {error:?}"))
+    }
+
+    fn try_send(&self, request: RequestBuilder) -> Result<Answer, reqwest::Error> {
+        let response = request.send()?;
         let status = response.status().as_u16();
         let header = response.headers().get("retry-after");
         let retry_after = header.map(|value| value.to_str().unwrap().to_owned());
-        let text = response.text().unwrap();
-        let body = serde_json::from_str(&text).unwrap_or(Value::Null);
-        Answer {
+        let body = serde_json::from_str(&response.text()?).unwrap_or(Value::Null);
+        Ok(Answer {
             status,
             body,
             retry_after,
-        }
+        })
     }
 }
 

@@ -4,6 +4,7 @@ pub mod bus;
 pub mod daemon;
 pub mod finished;
 pub mod gate_client;
+pub mod push_cases;
 pub mod recompute;
 pub mod run;
 pub mod scenario;

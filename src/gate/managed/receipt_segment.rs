@@ -9,8 +9,10 @@
 //! ["Q", context, event_id, ts_utc, dedupe_key, payload_hash, code, record]
 //! ```
 //!
-//! `context` and `topic` are positions in the lists of the first line. The frame's own checksum finds
-//! changed bytes. A receipt is rendered from its row (contract 7.7).
+//! `context` and `topic` are positions in the lists of the first line. Row 0 is the line after the first, and
+//! so on: a receipt's reference ends with that number. A row that was given up, because its flush was settled
+//! after its writer had died and its event was not on the bus, is the line `null`. The frame's own checksum
+//! finds changed bytes. A receipt is rendered from its row (contract 7.7).
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -59,7 +61,15 @@ pub fn encode(rows: &[JournalRow]) -> Result<Vec<u8>, StoreError> {
         contexts: Vec::new(),
         topics: Vec::new(),
     };
-    let lines: Vec<Value> = rows.iter().map(|row| row_line(&mut header, row)).collect();
+    let mut lines = Vec::with_capacity(rows.len());
+    for row in rows {
+        let number = row.row_ref.row as usize;
+        if number < lines.len() {
+            return Err(broken("segment", "rows are not in order"));
+        }
+        lines.resize(number, Value::Null);
+        lines.push(row_line(&mut header, row));
+    }
     pack(&header, &lines).map_err(|error| broken("segment", &error.to_string()))
 }
 
@@ -71,11 +81,14 @@ pub fn decode(key: &str, bytes: &[u8]) -> Result<Vec<JournalRow>, StoreError> {
         .filter(|line| !line.is_empty());
     let header = read_header(key, lines.next().unwrap_or_default())?;
     let mut rows = Vec::with_capacity(header.rows as usize);
-    for line in lines {
-        let values: Vec<Value> =
+    for (number, line) in lines.enumerate() {
+        let values: Option<Vec<Value>> =
             serde_json::from_slice(line).map_err(|error| broken(key, &error.to_string()))?;
-        let row = read_row(&header, rows.len() as u32, &values);
-        rows.push(row.ok_or_else(|| broken(key, &format!("row {} is no row", rows.len())))?);
+        let Some(values) = values else {
+            continue;
+        };
+        let row = read_row(&header, number as u32, &values);
+        rows.push(row.ok_or_else(|| broken(key, &format!("row {number} is no row")))?);
     }
     match rows.len() == header.rows as usize {
         true => Ok(rows),
@@ -292,6 +305,16 @@ mod tests {
     fn every_row_is_read_back_as_it_was_decided() {
         let bytes = encode(&rows()).unwrap();
         assert_eq!(decode("k", &bytes).unwrap(), rows());
+    }
+
+    #[test]
+    fn a_row_keeps_its_number_when_rows_before_it_were_given_up() {
+        let mut left = rows();
+        left.remove(2);
+        left.remove(0);
+        assert_eq!(decode("k", &encode(&left).unwrap()).unwrap(), left);
+        left.swap(0, 1);
+        assert!(encode(&left).is_err(), "rows come in order");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 mod objects;
 mod refusals;
-mod slow;
+pub mod slow;
 mod worlds;
 
 use crate::support;

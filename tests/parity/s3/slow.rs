@@ -10,13 +10,13 @@ use wellspring::object_store::ObjectStores;
 use wellspring::object_store::s3::{S3Options, S3Patience};
 
 /// Passes bytes on to the server; answers wait for as many milliseconds as it is told.
-struct SlowDoor {
-    address: String,
+pub struct SlowDoor {
+    pub address: String,
     delay_ms: Arc<AtomicU64>,
 }
 
 impl SlowDoor {
-    fn before(server: &str) -> SlowDoor {
+    pub fn before(server: &str) -> SlowDoor {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let delay_ms = Arc::new(AtomicU64::new(0));
@@ -35,7 +35,7 @@ impl SlowDoor {
         SlowDoor { address, delay_ms }
     }
 
-    fn slow_down(&self, delay: Duration) {
+    pub fn slow_down(&self, delay: Duration) {
         let delay = u64::try_from(delay.as_millis()).unwrap();
         self.delay_ms.store(delay, Ordering::Relaxed);
     }
