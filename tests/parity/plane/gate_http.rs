@@ -30,7 +30,10 @@ fn every_envelope_gets_the_decision_and_code_of_the_embedded_gate() {
         assert_answer(case, &answer);
         let receipt = &answer.body["receipt"];
         match case.decision {
-            "ADMIT" => assert_eq!(receipt["eb_ref"]["offset_kind"], "kinesis_sequence", "{receipt}"),
+            "ADMIT" => assert_eq!(
+                receipt["eb_ref"]["offset_kind"], "kinesis_sequence",
+                "{receipt}"
+            ),
             "QUARANTINE" => assert_eq!(receipt["evidence_refs"][0]["kind"], "quarantine_record"),
             _ => {}
         }
@@ -40,7 +43,10 @@ fn every_envelope_gets_the_decision_and_code_of_the_embedded_gate() {
     let mut other = good.clone();
     other["payload"]["amount"] = json!(26.5);
     let answer = client.push(&other);
-    assert_eq!((answer.decision(), answer.code()), ("QUARANTINE", "PAYLOAD_HASH_MISMATCH"));
+    assert_eq!(
+        (answer.decision(), answer.code()),
+        ("QUARANTINE", "PAYLOAD_HASH_MISMATCH")
+    );
     let found = client.get("/v1/ops/lookup?event_id=good");
     assert_eq!(found.body["decision"], "ADMIT", "{found:?}");
     assert_eq!(daemon.terminate().code, Some(0));
@@ -62,7 +68,10 @@ fn push_share(client: &GateClient, sender: u64, answered: &Mutex<BTreeSet<String
         let name = format!("event-{number}");
         match client.try_push(&traffic(&name, number)) {
             Some(answer) if answer.status == 200 => {
-                assert!(["ADMIT", "DUPLICATE"].contains(&answer.decision()), "{answer:?}");
+                assert!(
+                    ["ADMIT", "DUPLICATE"].contains(&answer.decision()),
+                    "{answer:?}"
+                );
                 answered.lock().unwrap().insert(name);
             }
             Some(_) => {}
@@ -101,7 +110,11 @@ fn what_a_killed_gate_has_answered_is_there_and_is_there_once() {
     for name in &before {
         let flow = name.trim_start_matches("event-").parse().unwrap();
         let again = GateClient::new(&daemon.url).push(&traffic(name, flow));
-        assert_eq!((again.status, again.decision()), (200, "DUPLICATE"), "{name}: {again:?}");
+        assert_eq!(
+            (again.status, again.decision()),
+            (200, "DUPLICATE"),
+            "{name}: {again:?}"
+        );
     }
     push_all(&daemon, &answered);
     assert_eq!(answered.lock().unwrap().len() as u64, EVENTS);

@@ -26,7 +26,11 @@ fn kills_lose_nothing_double_nothing_and_reorder_nothing() {
         let seen = wait_for_admitted(&site, &run, (share * total as f64) as u64, &mut daemon);
         assert_eq!(daemon.kill().signal, Some(9));
         let there = seen as f64 / total as f64;
-        println!("kill {}: {seen} of {total} admitted ({:.1} %)", kill + 1, there * 100.0);
+        println!(
+            "kill {}: {seen} of {total} admitted ({:.1} %)",
+            kill + 1,
+            there * 100.0
+        );
         assert!((0.05..=0.95).contains(&there), "killed at {there}");
         assert_no_checkpoint_is_ahead(&site, &run);
     }

@@ -4,14 +4,23 @@
 //! Every test has a runs root, streams and a database of its own ([`site::Site`]) and is proven twice: by the
 //! program's own verification, and by a look at tables and streams that shares no code with the gate ([`truth`]).
 
-#[expect(dead_code, reason = "shared with the black-box tests, which use all of it")]
+#[expect(
+    dead_code,
+    reason = "shared with the black-box tests, which use all of it"
+)]
 #[path = "../../support/daemon.rs"]
 mod daemon;
 mod faulty_kinesis;
-#[expect(dead_code, reason = "shared with the black-box tests, which use all of it")]
+#[expect(
+    dead_code,
+    reason = "shared with the black-box tests, which use all of it"
+)]
 #[path = "../../support/finished.rs"]
 mod finished;
-#[expect(dead_code, reason = "shared with the black-box tests, which use all of it")]
+#[expect(
+    dead_code,
+    reason = "shared with the black-box tests, which use all of it"
+)]
 #[path = "../../support/gate_client.rs"]
 mod gate_client;
 mod gate_http;

@@ -26,7 +26,11 @@ pub fn wait_for_admitted(site: &Site, run: &str, wanted: u64, daemon: &mut Daemo
             return seen;
         }
         assert!(daemon.is_running(), "the daemon ended: {}", daemon.stderr());
-        assert!(Instant::now() < end, "only {seen} of {wanted} came: {}", daemon.stderr());
+        assert!(
+            Instant::now() < end,
+            "only {seen} of {wanted} came: {}",
+            daemon.stderr()
+        );
         std::thread::sleep(Duration::from_millis(20));
     }
 }
@@ -44,7 +48,11 @@ pub fn wait_for_all(site: &Site, run: &str, daemons: &mut [&mut Daemon]) {
             assert!(daemon.is_running(), "a daemon ended: {}", daemon.stderr());
         }
         let said: Vec<String> = daemons.iter().map(|daemon| daemon.stderr()).collect();
-        assert!(Instant::now() < end, "only {seen} of {total} came: {}", said.join("\n=== and\n"));
+        assert!(
+            Instant::now() < end,
+            "only {seen} of {total} came: {}",
+            said.join("\n=== and\n")
+        );
         std::thread::sleep(Duration::from_millis(50));
     }
 }
@@ -69,9 +77,17 @@ pub fn assert_no_checkpoint_is_ahead(site: &Site, run: &str) {
         .into_iter()
         .map(|row| (row[0].clone(), row[1].parse().unwrap()))
         .collect();
-    for row in site.rows("SELECT output_id, max(last_row_index) + 1 FROM wsp_checkpoint GROUP BY 1") {
-        let (rows, there) = (row[1].parse::<u64>().unwrap(), admitted.get(topic_of(&row[0])));
+    for row in site.rows("SELECT output_id, max(last_row_index) + 1 FROM wsp_checkpoint GROUP BY 1")
+    {
+        let (rows, there) = (
+            row[1].parse::<u64>().unwrap(),
+            admitted.get(topic_of(&row[0])),
+        );
         let there = there.copied().unwrap_or(0);
-        assert!(rows <= there, "{}: checkpoint at {rows}, only {there} are admitted", row[0]);
+        assert!(
+            rows <= there,
+            "{}: checkpoint at {rows}, only {there} are admitted",
+            row[0]
+        );
     }
 }

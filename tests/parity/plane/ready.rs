@@ -7,7 +7,9 @@ use serde_json::Value;
 
 fn statuses(outcomes: &Value) -> Vec<&str> {
     let outcomes = outcomes.as_array().unwrap().iter();
-    outcomes.map(|outcome| outcome["status"].as_str().unwrap()).collect()
+    outcomes
+        .map(|outcome| outcome["status"].as_str().unwrap())
+        .collect()
 }
 
 #[track_caller]
@@ -26,13 +28,26 @@ fn a_ready_over_the_cap_waits_for_the_next_start() {
     let few = ["--max-messages", "1", "--max-events-per-output", "20"];
     let first = up_says(&site, &few, &["STREAMED"])[0]["message_id"].clone();
     // The first stays on the bus; it is told as settled and does not use the cap up.
-    let next = up_says(&site, &["--max-messages", "1"], &["SKIPPED_DUPLICATE", "STREAMED"]);
+    let next = up_says(
+        &site,
+        &["--max-messages", "1"],
+        &["SKIPPED_DUPLICATE", "STREAMED"],
+    );
     assert_eq!(next[0]["message_id"], first);
     assert_ne!(next[1]["message_id"], first);
     let rows = site.rows("SELECT count(*) FROM admissions");
-    assert_eq!(rows[0][0], site.world.events().to_string(), "the same events, once");
+    assert_eq!(
+        rows[0][0],
+        site.world.events().to_string(),
+        "the same events, once"
+    );
     let settled = site.up_once(&[]).ok().json();
-    assert!(statuses(&settled).iter().all(|status| *status == "SKIPPED_DUPLICATE"), "{settled}");
+    assert!(
+        statuses(&settled)
+            .iter()
+            .all(|status| *status == "SKIPPED_DUPLICATE"),
+        "{settled}"
+    );
     site.verify();
     assert!(run.starts_with("platform_"));
 }
@@ -42,7 +57,10 @@ fn a_ready_that_failed_or_was_held_elsewhere_is_streamed_later() {
     let mut site = Site::new();
     let run = site.ready_run();
     let root = site.world.root.clone();
-    site.set("ORACLE_ENGINE_RUN_ROOT", format!("{root}-that-is-not-there"));
+    site.set(
+        "ORACLE_ENGINE_RUN_ROOT",
+        format!("{root}-that-is-not-there"),
+    );
     up_says(&site, &[], &["FAILED"]);
     site.set("ORACLE_ENGINE_RUN_ROOT", root);
     let taken = site.rows(

@@ -54,8 +54,10 @@ impl Site {
             ("IG_ADMISSION_DSN", dsn.clone()),
             ("WSP_CHECKPOINT_DSN", dsn.clone()),
             ("SR_AUTHORITY_STORE_DSN", dsn.clone()),
-            ("WELLSPRING_WIRING_KINESIS_SHARDS", "2".to_owned()),
-            ("WELLSPRING_WIRING_CLUSTER_LEASE_TTL_MS", LEASE.as_millis().to_string()),
+            (
+                "WELLSPRING_WIRING_CLUSTER_LEASE_TTL_MS",
+                LEASE.as_millis().to_string(),
+            ),
         ] {
             env.insert(key.to_owned(), value);
         }
@@ -119,7 +121,8 @@ impl Site {
     pub fn submit(&self, key: &str) {
         let args = ["scenario", "run", "--wiring", "sr_wiring.yaml"];
         let more = ["--run-equivalence-key", key, "--engine-run-root"];
-        self.run(&[&args[..], &more, &[&self.world.root]].concat()).ok();
+        self.run(&[&args[..], &more, &[&self.world.root]].concat())
+            .ok();
     }
 
     /// A new platform run with a READY of the shared world; its id.
@@ -153,7 +156,11 @@ impl Site {
             if status != "DEFERRED_CLAIMED_ELSEWHERE" {
                 return status;
             }
-            assert!(!late, "still put off after two leases: {}", finished.everything());
+            assert!(
+                !late,
+                "still put off after two leases: {}",
+                finished.everything()
+            );
             std::thread::sleep(Duration::from_millis(200));
         }
     }

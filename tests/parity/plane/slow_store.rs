@@ -28,7 +28,12 @@ fn a_store_that_is_slow_now_and_then_gives_a_whole_run() {
         let streamed = site.up_once_within(6.0);
         ends.store(true, Ordering::Relaxed);
         let streamed = streamed.ok();
-        assert_eq!(streamed.json()[0]["status"], "STREAMED", "{}", streamed.everything());
+        assert_eq!(
+            streamed.json()[0]["status"],
+            "STREAMED",
+            "{}",
+            streamed.everything()
+        );
     });
     assert!(slowed.load(Ordering::Relaxed));
     site.set("OBJECT_STORE_ENDPOINT", server);

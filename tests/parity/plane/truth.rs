@@ -28,7 +28,9 @@ pub fn assert_run_is_whole(site: &Site, run: &str) -> Truth {
     let wanted = &site.world.reference;
     assert_eq!(contents.len(), wanted.len(), "partition keys");
     for (key, ids) in wanted {
-        let found = contents.get(key).unwrap_or_else(|| panic!("nothing of {key:?}"));
+        let found = contents
+            .get(key)
+            .unwrap_or_else(|| panic!("nothing of {key:?}"));
         assert_eq!(found, ids, "events of {key:?}");
     }
     assert_eq!(truth.admitted, site.world.events());
@@ -56,18 +58,25 @@ pub fn look(site: &Site, run: &str) -> (Contents, Truth) {
         };
         assert_eq!(kind, "kinesis_sequence", "{row:?}");
         let place = (partition.parse::<u32>().unwrap(), by_value(offset));
-        let record = records.get(&place).unwrap_or_else(|| panic!("{event}: no record at {place:?}"));
+        let record = records
+            .get(&place)
+            .unwrap_or_else(|| panic!("{event}: no record at {place:?}"));
         assert_eq!(&record.event_id, event, "at {place:?}");
         let before = named.insert(place.clone(), event.clone());
         assert_eq!(before, None, "two rows name {place:?}");
         let key = (topic.clone(), record.key.clone());
-        by_key.entry(key).or_default().push((place.1, event.clone()));
+        by_key
+            .entry(key)
+            .or_default()
+            .push((place.1, event.clone()));
     }
     let contents = by_key.into_iter().map(|(key, mut events)| {
         events.sort();
         (key, events.into_iter().map(|(_, event)| event).collect())
     });
-    let unstored = site.rows(&format!("SELECT 1 FROM ws_flushes WHERE {of_run} AND state = 'CLAIMED'"));
+    let unstored = site.rows(&format!(
+        "SELECT 1 FROM ws_flushes WHERE {of_run} AND state = 'CLAIMED'"
+    ));
     let truth = Truth {
         admitted: rows.len() as u64,
         strays: total - rows.len() as u64,
@@ -78,7 +87,10 @@ pub fn look(site: &Site, run: &str) -> (Contents, Truth) {
 
 /// A sequence number as a text that sorts by its value.
 fn by_value(sequence: &str) -> String {
-    assert!(sequence.bytes().all(|byte| byte.is_ascii_digit()), "{sequence:?}");
+    assert!(
+        sequence.bytes().all(|byte| byte.is_ascii_digit()),
+        "{sequence:?}"
+    );
     format!("{sequence:0>60}")
 }
 

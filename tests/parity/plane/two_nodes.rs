@@ -69,7 +69,9 @@ impl Cluster {
     fn end(mut self) {
         let mut daemons: Vec<&mut Daemon> = self.nodes.iter_mut().map(|(_, one)| one).collect();
         wait_for_all(&self.site, &self.run, &mut daemons);
-        wait_until("nobody streams it any more", LEASE * 10, || self.holder().is_none());
+        wait_until("nobody streams it any more", LEASE * 10, || {
+            self.holder().is_none()
+        });
         for (_, daemon) in self.nodes {
             assert_eq!(daemon.terminate().code, Some(0));
         }
@@ -101,10 +103,14 @@ fn a_node_frozen_past_its_lease_writes_nothing_afterwards() {
     let wanted = cluster.site.world.events() / 2;
     wait_for_admitted(&cluster.site, &cluster.run, wanted, &mut cluster.nodes[0].1);
     frozen.signal(Signal::CONT);
-    wait_until("the thawed node is refused", Duration::from_secs(60), || {
-        let said = frozen.stderr();
-        said.contains("WRITER_FENCED") || said.contains("LEASE_LOST")
-    });
+    wait_until(
+        "the thawed node is refused",
+        Duration::from_secs(60),
+        || {
+            let said = frozen.stderr();
+            said.contains("WRITER_FENCED") || said.contains("LEASE_LOST")
+        },
+    );
     cluster.nodes.push((name, frozen));
     cluster.end();
 }

@@ -1,8 +1,8 @@
 //! A world from S3 to the event bus and back to a verified run; and the same READY again.
 
+use super::Site;
 use super::truth::assert_run_is_whole;
 use super::world::STREAMED;
-use super::Site;
 use serde_json::Value;
 
 /// What a run said of its one READY.

@@ -56,7 +56,10 @@ fn variables(root: &str) -> [(String, String); 3] {
     [
         ("ORACLE_ENGINE_RUN_ROOT".to_owned(), root.to_owned()),
         ("ORACLE_SCENARIO_ID".to_owned(), "baseline_v1".to_owned()),
-        ("ORACLE_STREAM_VIEW_ROOT".to_owned(), format!("{root}/stream_view/ts_utc")),
+        (
+            "ORACLE_STREAM_VIEW_ROOT".to_owned(),
+            format!("{root}/stream_view/ts_utc"),
+        ),
     ]
 }
 
@@ -78,7 +81,10 @@ fn make() -> SharedWorld {
     // Two traffic events and three context rows per flow.
     let traffic = (events_of_a_run() * 2 / 5 / 2 * 2).to_string();
     let generate = ["world", "generate", "--out", &local, "--events", &traffic];
-    embedded(folder.path(), &[&generate[..], &["--seed", "61", "--parts", "3"]].concat());
+    embedded(
+        folder.path(),
+        &[&generate[..], &["--seed", "61", "--parts", "3"]].concat(),
+    );
     let name = support::unique_name("world");
     let root = format!("s3://{BUCKET}/{name}/world");
     let on_stack = |args: &[&str]| {
@@ -92,7 +98,14 @@ fn make() -> SharedWorld {
             ("IG_ADMISSION_DSN", support::postgres_dsn()),
             ("WSP_CHECKPOINT_DSN", support::postgres_dsn()),
         ]);
-        finish({ command.args(args); command }, folder.path()).ok();
+        finish(
+            {
+                command.args(args);
+                command
+            },
+            folder.path(),
+        )
+        .ok();
     };
     on_stack(&["bootstrap"]);
     on_stack(&["oracle", "sync", "--from", &local, "--to", &root]);

@@ -1,6 +1,5 @@
 //! The schema: made once, at the same time by many, never by an older program; and what others read.
 
-use std::time::Duration;
 use super::{Fresh, support, with_database};
 use std::time::Duration;
 use wellspring::settings::secret::Secret;
