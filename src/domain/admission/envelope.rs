@@ -345,12 +345,22 @@ impl<'a> Envelope<'a> {
                 return violation(field, "is required");
             }
         }
-        FIELDS
-            .into_iter()
-            .try_for_each(|field| match self.kind(field) {
-                Some(kind) => self.validate_field(field, kind),
-                None => Ok(()),
-            })
+        self.validate_fields(&FIELDS)
+    }
+
+    /// As [`Envelope::validate`], where the fields not named are known to keep their rules.
+    pub fn validate_only(&self, fields: &[Field]) -> Result<(), EnvelopeViolation> {
+        if self.unknown.is_some() {
+            return self.validate();
+        }
+        self.validate_fields(fields)
+    }
+
+    fn validate_fields(&self, fields: &[Field]) -> Result<(), EnvelopeViolation> {
+        fields.iter().try_for_each(|field| match self.kind(*field) {
+            Some(kind) => self.validate_field(*field, kind),
+            None => Ok(()),
+        })
     }
 
     /// True when one field is there and keeps its rule.

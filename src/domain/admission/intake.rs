@@ -32,7 +32,7 @@ pub fn judge(batch: &EnvelopeBatch, context: &IntakeContext<'_>) -> JudgedBatch 
     judged.items.reserve(batch.len());
     let mut judge = Judge {
         context,
-        last_key: Vec::new(),
+        last: LastContext::default(),
         key: Vec::new(),
         last_proof: None,
         hashes: ItemHashes::default(),
@@ -47,12 +47,23 @@ pub fn judge(batch: &EnvelopeBatch, context: &IntakeContext<'_>) -> JudgedBatch 
 
 struct Judge<'a> {
     context: &'a IntakeContext<'a>,
-    /// The constant fields of the last item: consecutive events of one stream share their context.
-    last_key: Vec<u8>,
+    last: LastContext,
     key: Vec<u8>,
     /// The last run's proof: looked up once per run and batch, not once per event.
     last_proof: Option<LastProof>,
     hashes: ItemHashes,
+}
+
+/// What is known of the constant fields of the last event: consecutive events of one stream share them, so
+/// they are judged once.
+#[derive(Default)]
+struct LastContext {
+    key: Vec<u8>,
+    rule: Option<Arc<EventRule>>,
+    /// True once an envelope with these fields was valid.
+    is_valid: bool,
+    /// Its place among the batch's contexts, when there was an item.
+    index: Option<u16>,
 }
 
 /// What is known about the run of the last event.
@@ -74,6 +85,17 @@ const CONTEXT_FIELDS: [Field; 10] = [
     Field::ScenarioRunId,
     Field::SchemaVersion,
     Field::Producer,
+];
+
+/// All other fields: they differ from event to event.
+const OWN_FIELDS: [Field; 7] = [
+    Field::EventId,
+    Field::TsUtc,
+    Field::EmittedAtUtc,
+    Field::TraceId,
+    Field::SpanId,
+    Field::ParentEventId,
+    Field::Payload,
 ];
 
 /// Pins of a receipt (contract 7.7).
@@ -102,16 +124,37 @@ impl Judge<'_> {
             }
             Err(error) => return refuse(judged, index, 400, "INVALID_JSON", error.to_string()),
         };
-        if let Some(reason) = not_receiptable(&envelope) {
+        let rule = self.look_at_context(&envelope);
+        if let Some(reason) = not_receiptable(&envelope, self.last.is_valid) {
             return refuse(judged, index, 422, "ENVELOPE_INVALID", reason);
         }
-        let event_type = envelope.string(Field::EventType).unwrap_or_default();
-        let rule = self.context.policy.rule(&event_type).clone();
         let finding = match self.check(&envelope, &rule, judged) {
             Ok(finding) => finding,
             Err(immediate) => return judged.immediate.push((index, immediate)),
         };
         self.accept(index, range, envelope, &rule, finding, judged);
+    }
+
+    /// Compares the constant fields with those of the last event and gives their rule.
+    fn look_at_context(&mut self, envelope: &Envelope<'_>) -> Arc<EventRule> {
+        self.key.clear();
+        for field in CONTEXT_FIELDS {
+            self.key
+                .extend_from_slice(envelope.json(field).unwrap_or_default());
+            self.key.push(0);
+        }
+        if let Some(rule) = &self.last.rule
+            && self.key == self.last.key
+        {
+            return rule.clone();
+        }
+        std::mem::swap(&mut self.key, &mut self.last.key);
+        let event_type = envelope.string(Field::EventType).unwrap_or_default();
+        let rule = self.context.policy.rule(&event_type).clone();
+        self.last.rule = Some(rule.clone());
+        self.last.is_valid = false;
+        self.last.index = None;
+        rule
     }
 
     /// Steps 2 to 4b: the first failure, as code and detail.
@@ -121,9 +164,14 @@ impl Judge<'_> {
         rule: &EventRule,
         judged: &mut JudgedBatch,
     ) -> Result<Option<(&'static str, String)>, Immediate> {
-        if let Err(violation) = envelope.validate() {
+        let valid = match self.last.is_valid {
+            true => envelope.validate_only(&OWN_FIELDS),
+            false => envelope.validate(),
+        };
+        if let Err(violation) = valid {
             return Ok(Some(("ENVELOPE_INVALID", violation.to_string())));
         }
+        self.last.is_valid = true;
         let missing: Vec<&str> = rule
             .pins
             .iter()
@@ -280,19 +328,14 @@ impl Judge<'_> {
         envelope: &Envelope<'_>,
         rule: &EventRule,
     ) -> u16 {
-        self.key.clear();
-        for field in CONTEXT_FIELDS {
-            self.key
-                .extend_from_slice(envelope.json(field).unwrap_or_default());
-            self.key.push(0);
+        if let Some(index) = self.last.index {
+            return index;
         }
-        if judged.contexts.is_empty() || self.key != self.last_key {
-            judged
-                .contexts
-                .push(Arc::new(self.receipt_context(envelope, rule)));
-            std::mem::swap(&mut self.key, &mut self.last_key);
-        }
-        (judged.contexts.len() - 1) as u16
+        let context = self.receipt_context(envelope, rule);
+        judged.contexts.push(Arc::new(context));
+        let index = (judged.contexts.len() - 1) as u16;
+        self.last.index = Some(index);
+        index
     }
 
     fn receipt_context(&self, envelope: &Envelope<'_>, rule: &EventRule) -> ReceiptContext {
@@ -327,7 +370,7 @@ fn refuse(judged: &mut JudgedBatch, index: u32, status: u16, code: &'static str,
 }
 
 /// Why no schema-valid receipt is possible, if so (contract 7.8, last paragraph).
-fn not_receiptable(envelope: &Envelope<'_>) -> Option<String> {
+fn not_receiptable(envelope: &Envelope<'_>, context_is_valid: bool) -> Option<String> {
     let needed = [
         Field::EventId,
         Field::EventType,
@@ -335,8 +378,10 @@ fn not_receiptable(envelope: &Envelope<'_>) -> Option<String> {
         Field::ManifestFingerprint,
         Field::PlatformRunId,
     ];
+    let unknown = |field: &Field| !context_is_valid || OWN_FIELDS.contains(field);
     let broken = needed
         .into_iter()
+        .filter(unknown)
         .find(|field| !envelope.is_valid(*field))?;
     let state = if envelope.kind(broken).is_some() {
         "invalid"

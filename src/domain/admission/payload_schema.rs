@@ -235,6 +235,8 @@ impl Node {
 impl ObjectRules {
     fn check(&self, text: &[u8], members: &[Member], path: &str) -> Result<(), SchemaViolation> {
         let mut missing = self.required.iter().filter(|required| **required).count();
+        // Members and rules are both sorted, so the rule is nearly always the next one.
+        let mut next = 0;
         for member in members {
             let raw = member.key_of(text);
             let decoded;
@@ -244,11 +246,9 @@ impl ObjectRules {
             } else {
                 raw
             };
-            match self
-                .properties
-                .binary_search_by(|(name, _)| name.as_slice().cmp(key))
-            {
-                Ok(index) => {
+            match self.property(key, next) {
+                Some(index) => {
+                    next = index + 1;
                     missing -= usize::from(self.required[index]);
                     let (name, node) = &self.properties[index];
                     let value = member.value_of(text);
@@ -261,19 +261,30 @@ impl ObjectRules {
                         &format!("{path}.{}", String::from_utf8_lossy(name)),
                     )?;
                 }
-                Err(_) if self.closed => {
+                None if self.closed => {
                     return broken(
                         &format!("{path}.{}", String::from_utf8_lossy(key)),
                         "is not a known field".to_owned(),
                     );
                 }
-                Err(_) => {}
+                None => {}
             }
         }
         if missing > 0 || !self.required_unlisted.is_empty() {
             return self.name_missing(text, members, path);
         }
         Ok(())
+    }
+
+    /// Where the rule for a key is; `guess` is looked at first.
+    fn property(&self, key: &[u8], guess: usize) -> Option<usize> {
+        match self.properties.get(guess) {
+            Some((name, _)) if name == key => Some(guess),
+            _ => self
+                .properties
+                .binary_search_by(|(name, _)| name.as_slice().cmp(key))
+                .ok(),
+        }
     }
 
     fn name_missing(
