@@ -6,7 +6,7 @@ use crate::support::Site;
 use crate::support::bus::records;
 use crate::support::daemon::Daemon;
 use crate::support::gate_client::{Answer, GateClient, RUN, traffic};
-use crate::support::push_cases::{CASES, Case, assert_answer};
+use crate::support::push_cases::{CASES, Case, assert_answer, remove};
 use crate::support::site::read_json;
 
 #[test]

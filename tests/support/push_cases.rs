@@ -37,7 +37,8 @@ const fn refuse(name: &'static str, change: fn(&mut Value)) -> Case {
     }
 }
 
-fn remove(event: &mut Value, name: &str) {
+/// Takes a field out of an event.
+pub fn remove(event: &mut Value, name: &str) {
     event.as_object_mut().unwrap().shift_remove(name);
 }
 
