@@ -36,9 +36,10 @@ impl AdmissionLedger {
             self.admitted(connection, "a.dedupe_key = ANY($1)", &parameters)
                 .await
         })?;
-        let mut found: std::collections::HashMap<Hash32, JournalRow> =
+        let found: std::collections::HashMap<Hash32, JournalRow> =
             rows.into_iter().map(|row| (row.dedupe_key, row)).collect();
-        Ok(keys.iter().map(|key| found.remove(key)).collect())
+        // A key is asked for twice when its event is on a stream twice.
+        Ok(keys.iter().map(|key| found.get(key).cloned()).collect())
     }
 
     /// The decision in one row.
