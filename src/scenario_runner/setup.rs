@@ -312,26 +312,36 @@ mod tests {
     }
 
     #[test]
-    fn a_managed_wiring_is_refused_by_its_key_and_an_unset_variable_by_its_name() {
+    fn a_managed_wiring_is_read_and_an_unset_variable_is_told_by_its_name() {
         let parity = |variables: &[(&str, &str)]| {
             let files = SetupFiles {
                 wiring: Some("config/platform/sr/wiring_local_parity.yaml".to_owned()),
                 policy: None,
             };
-            load_wiring(&settings("local", variables), &files).unwrap_err()
+            load_wiring(&settings("local", variables), &files)
         };
-        let unset = parity(&[]);
+        let unset = parity(&[]).unwrap_err();
         assert_eq!(unset.code(), "CONFIG_PLACEHOLDER_UNSET");
         assert!(
             unset.to_string().contains("ORACLE_ENGINE_RUN_ROOT"),
             "{unset}"
         );
-        let managed = parity(&[
+        let mut managed = parity(&[
             ("ORACLE_ENGINE_RUN_ROOT", "/w"),
             ("ORACLE_SCENARIO_ID", "s"),
             ("ORACLE_STREAM_VIEW_ROOT", "/v"),
-        ]);
-        assert_eq!(managed.code(), "SCENARIO_WIRING_UNSUPPORTED");
-        assert!(managed.to_string().contains("kinesis"), "{managed}");
+        ])
+        .unwrap();
+        let settings = settings("local", &[]);
+        let ControlBusPlace::Stream { stream, .. } =
+            control_bus_place(&settings, &managed).unwrap()
+        else {
+            panic!("READY is published on a stream")
+        };
+        assert_eq!(stream, "sr-control-bus");
+        managed.control_bus_kind = "kafka".to_owned();
+        let refused = control_bus_place(&settings, &managed).unwrap_err();
+        assert_eq!(refused.code(), "SCENARIO_WIRING_UNSUPPORTED");
+        assert!(refused.to_string().contains("kafka"), "{refused}");
     }
 }

@@ -320,7 +320,8 @@ mod tests {
     #[test]
     fn a_changed_byte_or_a_cut_is_damage_and_another_version_is_named() {
         let bytes = encode(&rows()).unwrap();
-        for at in [4, bytes.len() / 2, bytes.len() - 1] {
+        // Behind the frame's first bytes, one bit of which means nothing.
+        for at in [12, bytes.len() / 2, bytes.len() - 1] {
             let mut changed = bytes.clone();
             changed[at] ^= 0x10;
             assert_eq!(decode("k", &changed).unwrap_err().code(), "STORE_DAMAGED");
