@@ -83,6 +83,10 @@ impl Reconciler {
             total = sum(total, settled);
             self.store_flush(&flush.flush)?;
         }
+        // Also what it marked just before its end: nobody looks at a closed writer again.
+        for flush in self.substrate.ledger.unstored_of_writer(writer)? {
+            self.store_flush(&flush)?;
+        }
         self.substrate.ledger.close_writer(writer)?;
         if !unsettled.is_empty() {
             tracing::warn!(

@@ -39,4 +39,9 @@ fn kills_lose_nothing_double_nothing_and_reorder_nothing() {
     println!("{truth:?}");
     assert_no_checkpoint_is_ahead(&site, &run);
     site.verify();
+    let receipts = site.run(&["receipts", "verify"]).ok().json();
+    assert_eq!(
+        receipts["pending_objects"], 0,
+        "every segment was written: {receipts}"
+    );
 }

@@ -16,8 +16,8 @@ pub struct Truth {
     pub admitted: u64,
     /// Records of the run on the stream that no row names.
     pub strays: u64,
-    /// Flushes whose segment is not in the store.
-    pub unstored: u64,
+    /// Flushes that nobody has settled.
+    pub unsettled: u64,
 }
 
 /// Every admitted row names a record that is there, each event is admitted once, and per key the order by
@@ -34,6 +34,7 @@ pub fn assert_run_is_whole(site: &Site, run: &str) -> Truth {
         assert_eq!(found, ids, "events of {key:?}");
     }
     assert_eq!(truth.admitted, site.world.events());
+    assert_eq!(truth.unsettled, 0, "flushes nobody has settled");
     truth
 }
 
@@ -74,13 +75,13 @@ pub fn look(site: &Site, run: &str) -> (Contents, Truth) {
         events.sort();
         (key, events.into_iter().map(|(_, event)| event).collect())
     });
-    let unstored = site.rows(&format!(
+    let unsettled = site.rows(&format!(
         "SELECT 1 FROM ws_flushes WHERE {of_run} AND state = 'CLAIMED'"
     ));
     let truth = Truth {
         admitted: rows.len() as u64,
         strays: total - rows.len() as u64,
-        unstored: unstored.len() as u64,
+        unsettled: unsettled.len() as u64,
     };
     (contents.collect(), truth)
 }

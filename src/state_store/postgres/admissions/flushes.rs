@@ -110,6 +110,19 @@ impl AdmissionLedger {
         })
     }
 
+    /// Marked flushes of a writer that has ended, whose segments are not stored: it does not come back.
+    pub fn unstored_of_writer(&self, writer: WriterId) -> Result<Vec<FlushInfo>, StoreError> {
+        let select = format!(
+            "SELECT {COLUMNS} FROM ws_flushes WHERE state = 'MARKED' AND writer = $1
+             ORDER BY platform_run_id, shard, segment"
+        );
+        self.database
+            .call("unstored_of_writer", async |connection| {
+                let rows = connection.query(&select, &[&writer.0]).await?;
+                rows.iter().map(flush_info).collect()
+            })
+    }
+
     /// The flushes of a run behind `after`, by shard and segment.
     pub fn flushes_after(
         &self,
