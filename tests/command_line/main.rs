@@ -210,7 +210,7 @@ fn config_check_lists_every_problem_of_a_managed_profile_and_fails() {
 }
 
 #[test]
-fn a_managed_profile_that_resolves_still_says_that_its_backends_are_not_available() {
+fn a_managed_profile_that_resolves_says_which_credentials_are_missing() {
     let folder = folder();
     let mut command = program(folder.path());
     for variable in [
@@ -228,6 +228,9 @@ fn a_managed_profile_that_resolves_still_says_that_its_backends_are_not_availabl
         command.env(variable, "x");
     }
     command.env("IG_INGEST_URL", "http://gate:1");
+    for variable in ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"] {
+        command.env_remove(variable);
+    }
     for variable in ["IG_ADMISSION_DSN", "WSP_CHECKPOINT_DSN"] {
         command.env(variable, "postgresql://user:hidden@db/platform");
     }
@@ -237,7 +240,7 @@ fn a_managed_profile_that_resolves_still_says_that_its_backends_are_not_availabl
         .unwrap();
     assert_eq!(output.status.code(), Some(1));
     let said = stderr(&output);
-    assert!(said.starts_with("error: BACKEND_NOT_AVAILABLE: "), "{said}");
+    assert!(said.starts_with("error: S3_CREDENTIALS_MISSING: "), "{said}");
     assert!(!said.contains("hidden"));
 }
 

@@ -79,8 +79,12 @@ fn bodies_beyond_the_room_are_told_to_wait_before_a_byte_of_them_is_read() {
     assert_eq!(full.code(), "GATE_BUSY", "{full:?}");
     assert!(full.body["detail"].as_str().unwrap().contains("bytes"));
     assert!(full.retry_after.is_some(), "{full:?}");
-    let metrics = client.text("/metrics");
-    assert!(metrics.contains("wellspring_"), "{metrics}");
+    // The tree is copied into metrics once a second.
+    let end = Instant::now() + Duration::from_secs(10);
+    while !client.text("/metrics").contains("wellspring_") {
+        assert!(Instant::now() < end, "no metrics are told");
+        std::thread::sleep(Duration::from_millis(100));
+    }
     drop(slow);
     let answer = until(200, || client.push(&event));
     assert!(

@@ -82,10 +82,11 @@ const PROVOKED: &[(&str, &str)] = &[
         "S3_REGION_WRONG S3_REQUEST_REFUSED",
     ),
     (
-        "tests/contracts/push.rs",
+        "tests/support/push_cases.rs",
         "ENVELOPE_INVALID PINS_MISSING SCHEMA_POLICY_MISSING SCHEMA_VERSION_REQUIRED \
-      SCHEMA_VERSION_NOT_ALLOWED SCHEMA_FAIL PAYLOAD_HASH_MISMATCH",
+      SCHEMA_VERSION_NOT_ALLOWED SCHEMA_FAIL",
     ),
+    ("tests/contracts/push.rs", "PAYLOAD_HASH_MISMATCH"),
     (
         "tests/contracts/gate_policy.rs",
         "PARTITION_KEY_MISSING UNSUPPORTED_HASH_ALGO OBJECT_STORE_UNHEALTHY",

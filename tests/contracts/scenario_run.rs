@@ -328,7 +328,8 @@ fn a_run_somebody_else_works_on_is_left_alone() {
         "Lease held by another runner",
         &busy.everything(),
     );
-    assert_eq!(busy.json()["reason_code"], "LEASE_BUSY");
+    let shown = runner.submit(&["--format", "table"]);
+    assert_contains(&shown.stdout, "LEASE_BUSY", &shown.everything());
 }
 
 #[test]
