@@ -34,7 +34,7 @@ mod reporting_tests;
 
 const RUN: &str = "platform_20260101T000000Z";
 
-const FLUSH_BYTES_MAX: usize = 1 << 20;
+const FLUSH_BYTES_MAX: usize = 32 << 10;
 
 /// Everything that was committed, per shard, and switches for faults.
 #[derive(Default)]

@@ -40,7 +40,7 @@ async fn a_stalled_disk_stops_senders_at_the_credit_limit() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_flush_is_closed_and_the_next_one_gathers_behind_it() {
     const BATCHES: usize = 24;
-    const EVENTS: usize = 500;
+    const EVENTS: usize = 40;
     let world = world(1, (BATCHES * EVENTS) as u32).await;
     world.disk.stall(true);
     let client = world.client();
