@@ -7,6 +7,9 @@
 
 use crate::admission::decision::ReceiptContext;
 use crate::admission::envelope::{Envelope, Field};
+use crate::admission::envelope_checks::{
+    CONTEXT_FIELDS, OWN_FIELDS, check_schema, is_empty, not_receiptable,
+};
 use crate::admission::item_hashes::{ItemHashes, Topic, Wanted};
 use crate::admission::policy::EventRule;
 use crate::admission::quarantine::draft;
@@ -72,31 +75,6 @@ struct LastProof {
     scenario_run: String,
     state: ProofState,
 }
-
-/// Fields that are the same for all events of a stream.
-const CONTEXT_FIELDS: [Field; 10] = [
-    Field::EventType,
-    Field::ManifestFingerprint,
-    Field::ParameterHash,
-    Field::Seed,
-    Field::ScenarioId,
-    Field::RunId,
-    Field::PlatformRunId,
-    Field::ScenarioRunId,
-    Field::SchemaVersion,
-    Field::Producer,
-];
-
-/// All other fields: they differ from event to event.
-const OWN_FIELDS: [Field; 7] = [
-    Field::EventId,
-    Field::TsUtc,
-    Field::EmittedAtUtc,
-    Field::TraceId,
-    Field::SpanId,
-    Field::ParentEventId,
-    Field::Payload,
-];
 
 /// Pins of a receipt (contract 7.7).
 const PIN_FIELDS: [Field; 7] = [
@@ -367,80 +345,6 @@ fn refuse(judged: &mut JudgedBatch, index: u32, status: u16, code: &'static str,
             detail,
         },
     ));
-}
-
-/// Why no schema-valid receipt is possible, if so (contract 7.8, last paragraph).
-fn not_receiptable(envelope: &Envelope<'_>, context_is_valid: bool) -> Option<String> {
-    let needed = [
-        Field::EventId,
-        Field::EventType,
-        Field::TsUtc,
-        Field::ManifestFingerprint,
-        Field::PlatformRunId,
-    ];
-    let unknown = |field: &Field| !context_is_valid || OWN_FIELDS.contains(field);
-    let broken = needed
-        .into_iter()
-        .filter(unknown)
-        .find(|field| !envelope.is_valid(*field))?;
-    let state = if envelope.kind(broken).is_some() {
-        "invalid"
-    } else {
-        "missing"
-    };
-    Some(format!(
-        "{} is {state}: no receipt can be written without it",
-        broken.name()
-    ))
-}
-
-fn is_empty(envelope: &Envelope<'_>, pin: Field) -> bool {
-    match envelope.kind(pin) {
-        None | Some(ValueKind::Null) => true,
-        Some(ValueKind::String) => envelope
-            .string_range(pin)
-            .is_none_or(|range| range.is_empty()),
-        Some(_) => false,
-    }
-}
-
-fn check_schema(envelope: &Envelope<'_>, rule: &EventRule) -> Option<(&'static str, String)> {
-    let Some(schema) = &rule.schema else {
-        let event_type = envelope.string(Field::EventType).unwrap_or_default();
-        return Some((
-            "SCHEMA_POLICY_MISSING",
-            format!("no schema policy for event type {event_type}"),
-        ));
-    };
-    match envelope.string(Field::SchemaVersion) {
-        None if schema.version_required => {
-            return Some((
-                "SCHEMA_VERSION_REQUIRED",
-                "schema_version is missing".to_owned(),
-            ));
-        }
-        Some(version)
-            if !schema.versions.is_empty()
-                && !schema.versions.iter().any(|allowed| *allowed == version) =>
-        {
-            return Some((
-                "SCHEMA_VERSION_NOT_ALLOWED",
-                format!("schema_version {version}"),
-            ));
-        }
-        _ => {}
-    }
-    let payload = schema.payload.as_ref()?;
-    if envelope.kind(Field::Payload).is_none() {
-        return Some(("SCHEMA_FAIL", "payload is missing".to_owned()));
-    }
-    let violation = payload
-        .check_members(envelope.payload_json(), envelope.payload_members())
-        .err()?;
-    Some((
-        "SCHEMA_FAIL",
-        format!("{} {}", violation.path, violation.rule),
-    ))
 }
 
 fn payload_text<'a>(envelope: &'a Envelope<'_>) -> [&'a [u8]; 7] {

@@ -10,6 +10,7 @@ pub mod commit_report;
 pub mod decision;
 mod decision_loop_guard;
 pub mod envelope;
+mod envelope_checks;
 pub mod flush_builder;
 pub mod flush_rows;
 pub mod gate_summary;
