@@ -53,8 +53,16 @@ impl GateClient {
     }
 
     /// Pushes one envelope.
+    #[track_caller]
     pub fn push(&self, envelope: &Value) -> Answer {
-        self.push_bytes(envelope.to_string())
+        self.try_push(envelope)
+            .unwrap_or_else(|error| panic!("no answer: {error:?}"))
+    }
+
+    /// Pushes one envelope; an error when no whole answer comes.
+    pub fn try_push(&self, envelope: &Value) -> Result<Answer, reqwest::Error> {
+        let post = self.client.post(format!("{}/v1/ingest/push", self.url));
+        self.try_send(post.body(envelope.to_string()))
     }
 
     /// Pushes any body.
@@ -108,12 +116,6 @@ impl GateClient {
             .send()
             .unwrap();
         response.text().unwrap()
-    }
-
-    /// Pushes one envelope; `None` when no whole answer comes.
-    pub fn try_push(&self, envelope: &Value) -> Option<Answer> {
-        let post = self.client.post(format!("{}/v1/ingest/push", self.url));
-        self.try_send(post.body(envelope.to_string())).ok()
     }
 
     #[track_caller]

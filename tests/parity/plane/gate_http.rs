@@ -67,15 +67,15 @@ fn push_share(client: &GateClient, sender: u64, answered: &Mutex<BTreeSet<String
     for number in (sender..EVENTS).step_by(SENDERS as usize) {
         let name = format!("event-{number}");
         match client.try_push(&traffic(&name, number)) {
-            Some(answer) if answer.status == 200 => {
+            Ok(answer) if answer.status == 200 => {
                 assert!(
                     ["ADMIT", "DUPLICATE"].contains(&answer.decision()),
                     "{answer:?}"
                 );
                 answered.lock().unwrap().insert(name);
             }
-            Some(_) => {}
-            None => return,
+            Ok(_) => {}
+            Err(_) => return,
         }
     }
 }
