@@ -240,7 +240,10 @@ fn a_managed_profile_that_resolves_says_which_credentials_are_missing() {
         .unwrap();
     assert_eq!(output.status.code(), Some(1));
     let said = stderr(&output);
-    assert!(said.starts_with("error: S3_CREDENTIALS_MISSING: "), "{said}");
+    assert!(
+        said.starts_with("error: S3_CREDENTIALS_MISSING: "),
+        "{said}"
+    );
     assert!(!said.contains("hidden"));
 }
 
