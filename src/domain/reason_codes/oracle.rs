@@ -210,6 +210,13 @@ pub const CHAPTER: Chapter = Chapter {
             "go on with `wellspring oracle sort`",
         ),
         row(
+            "SEAL_MISMATCH",
+            &[Oracle],
+            FixTheCause,
+            "the pack root is already sealed otherwise",
+            "nothing was changed; a seal is never rewritten",
+        ),
+        row(
             "SYNC_DIGEST_MISMATCH",
             &[Oracle],
             FixTheCause,
@@ -222,13 +229,6 @@ pub const CHAPTER: Chapter = Chapter {
             FixTheCause,
             "at the target of a copy lies another object under the same name; it was left as it is",
             "copy to another root: a world is never changed",
-        ),
-        row(
-            "SEAL_MISMATCH",
-            &[Oracle],
-            FixTheCause,
-            "the pack root is already sealed otherwise",
-            "nothing was changed; a seal is never rewritten",
         ),
         row(
             "TEMPLATE_TOKEN_MISSING",
