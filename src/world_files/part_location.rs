@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::ops::Range;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -265,7 +266,10 @@ impl ChunkReader for PartBytes {
 
     fn get_read(&self, start: u64) -> Result<PartRead, ParquetError> {
         match self {
-            PartBytes::File(file) => file.get_read(start).map(PartRead::File),
+            PartBytes::File(file) => Ok(PartRead::File(BufReader::new(FileAt {
+                file: file.clone(),
+                next: start,
+            }))),
             PartBytes::Object(part) => Ok(PartRead::Object {
                 part: part.clone(),
                 next: start,
@@ -275,7 +279,11 @@ impl ChunkReader for PartBytes {
 
     fn get_bytes(&self, start: u64, length: usize) -> Result<Bytes, ParquetError> {
         match self {
-            PartBytes::File(file) => file.get_bytes(start, length),
+            PartBytes::File(file) => {
+                let mut bytes = vec![0; length];
+                file.read_exact_at(&mut bytes, start)?;
+                Ok(Bytes::from(bytes))
+            }
             PartBytes::Object(part) => part
                 .exactly(start, length)
                 .map_err(|error| ParquetError::External(Box::new(error))),
@@ -286,7 +294,7 @@ impl ChunkReader for PartBytes {
 /// Reads a part from some byte on.
 pub enum PartRead {
     /// Of a file.
-    File(BufReader<File>),
+    File(BufReader<FileAt>),
     /// Of an object.
     Object {
         /// The object.
@@ -294,6 +302,20 @@ pub enum PartRead {
         /// Next byte.
         next: u64,
     },
+}
+
+/// A file read at a position of its own: threads that share the file do not move each other.
+pub struct FileAt {
+    file: Arc<File>,
+    next: u64,
+}
+
+impl Read for FileAt {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let taken = self.file.read_at(buffer, self.next)?;
+        self.next += taken as u64;
+        Ok(taken)
+    }
 }
 
 impl Read for PartRead {

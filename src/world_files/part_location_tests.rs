@@ -189,3 +189,31 @@ fn a_store_that_is_gone_makes_no_broken_part() {
     let absent = PartLocation::new(remote, "absent.parquet");
     assert_eq!(absent.open().err().unwrap().code(), "PART_UNREADABLE");
 }
+
+#[test]
+fn threads_that_share_an_opened_file_do_not_move_each_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("numbers");
+    let word = |at: u64| (at / 8).to_le_bytes()[(at % 8) as usize];
+    let whole: Vec<u8> = (0..1 << 20).map(word).collect();
+    std::fs::write(&path, &whole).unwrap();
+    let opened = PartLocation::of_file(&path).open().unwrap();
+    std::thread::scope(|scope| {
+        for thread in 0..8usize {
+            let (opened, whole) = (opened.clone(), &whole);
+            scope.spawn(move || {
+                for step in 0..400usize {
+                    let start = (thread * 131_071 + step * 4_099) % (whole.len() - 600);
+                    let wanted = &whole[start..start + 500];
+                    let bytes = opened.get_bytes(start as u64, 500).unwrap();
+                    assert_eq!(&bytes[..], wanted, "at {start}");
+                    let mut read = vec![0; 500];
+                    let mut reader = opened.get_read(start as u64).unwrap();
+                    reader.read_exact(&mut read).unwrap();
+                    assert_eq!(read, wanted, "read at {start}");
+                }
+            });
+        }
+    });
+    assert!(opened.get_bytes(whole.len() as u64 - 10, 11).is_err());
+}
