@@ -120,7 +120,14 @@ started_at() {
   stat=$(cat "/proc/$1/stat" 2>/dev/null) || return 1
   stat=${stat##*) }
   read -ra stat <<<"$stat"
-  [[ ${stat[0]} != Z ]] && printf '%s' "${stat[19]}"
+  # The first thread of a killed process is a zombie while others still hold its sockets.
+  [[ ${stat[0]} != Z ]] || other_threads "$1" || return 1
+  printf '%s' "${stat[19]}"
+}
+
+other_threads() {
+  local threads=("/proc/$1/task/"*)
+  ((${#threads[@]} > 1))
 }
 
 # The pid of a server of this stack that is alive.
