@@ -96,7 +96,14 @@ pub fn h32(text: &str) -> String {
 
 /// True for `^[a-f0-9]{n}$`.
 pub fn is_hex(text: &str, length: usize) -> bool {
-    text.len() == length && text.bytes().all(|byte| hex_digit(byte).is_some())
+    is_hex_bytes(text.as_bytes(), length)
+}
+
+/// As [`is_hex`], for bytes that need not be UTF-8.
+pub fn is_hex_bytes(text: &[u8], length: usize) -> bool {
+    let hex = |byte: &u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+    // No early end: a digest is looked at without a branch per byte.
+    text.len() == length && text.iter().fold(true, |all, byte| all & hex(byte))
 }
 
 /// `scenario_run_id` from the caller's run equivalence key (V1).

@@ -92,6 +92,11 @@ impl<'a> Scanner<'a> {
         self.at
     }
 
+    /// Goes on at `position`, which must be where a token starts.
+    pub fn jump(&mut self, position: usize) {
+        self.at = position;
+    }
+
     /// Ends the text: only white space may follow.
     pub fn end(&mut self) -> Result<(), JsonError> {
         self.skip_space();

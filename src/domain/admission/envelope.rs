@@ -56,7 +56,7 @@ pub const FIELD_NAMES: [&str; 17] = [
     "payload",
 ];
 
-const FIELDS: [Field; 17] = [
+pub(super) const FIELDS: [Field; 17] = [
     Field::EventId,
     Field::EventType,
     Field::TsUtc,
@@ -119,22 +119,22 @@ pub struct EnvelopeViolation {
 
 /// Where one field lies, and what kind of value it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Slot {
-    value: Range<u32>,
-    kind: ValueKind,
+pub(super) struct Slot {
+    pub(super) value: Range<u32>,
+    pub(super) kind: ValueKind,
 }
 
 /// An envelope as canonical bytes with the place of every field.
 #[derive(Debug)]
 pub struct Envelope<'a> {
-    text: Cow<'a, [u8]>,
-    slots: [Option<Slot>; 17],
+    pub(super) text: Cow<'a, [u8]>,
+    pub(super) slots: [Option<Slot>; 17],
     /// The first member with a name no envelope has.
-    unknown: Option<String>,
+    pub(super) unknown: Option<String>,
     /// Members of the payload, relative to [`Envelope::payload_json`].
-    payload_members: Vec<Member>,
+    pub(super) payload_members: Vec<Member>,
     /// False when no string of the text holds an escape.
-    escapes: bool,
+    pub(super) escapes: bool,
     /// Sorted payload bytes, when the payload in `text` is not sorted itself.
     payload_sorted: Option<Vec<u8>>,
 }
@@ -239,7 +239,7 @@ impl<'a> Envelope<'a> {
         Ok(Some(envelope))
     }
 
-    fn empty(text: Cow<'a, [u8]>) -> Envelope<'a> {
+    pub(super) fn empty(text: Cow<'a, [u8]>) -> Envelope<'a> {
         Envelope {
             text,
             slots: Default::default(),
@@ -312,6 +312,16 @@ impl<'a> Envelope<'a> {
         let range = self.string_range(field)?;
         let raw = &self.text[range.start as usize..range.end as usize];
         Some(self.decoded(raw))
+    }
+
+    /// As [`Envelope::string`], as bytes.
+    pub fn string_bytes(&self, field: Field) -> Option<Cow<'_, [u8]>> {
+        let range = self.string_range(field)?;
+        let raw = &self.text[range.start as usize..range.end as usize];
+        if self.escapes && raw.contains(&b'\\') {
+            return Some(Cow::Owned(decode_string(raw).into_bytes()));
+        }
+        Some(Cow::Borrowed(raw))
     }
 
     /// The payload's sorted canonical bytes (CJ), `null` when there is none.

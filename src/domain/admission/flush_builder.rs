@@ -37,9 +37,22 @@ pub struct LogEnds {
     run: PlatformRunId,
     next_row: RowRef,
     segments: SegmentRule,
-    next_offsets: BTreeMap<(Arc<str>, u32), u64>,
+    partitions: BTreeMap<(Arc<str>, u32), PartitionState>,
     contexts: Vec<Arc<ReceiptContext>>,
+    /// Rows and text of the last flush: the next one is about as large.
+    last_rows: usize,
+    last_text: usize,
 }
+
+/// Where a partition ends, and how much the last flush wrote to it.
+#[derive(Clone, Copy, Debug, Default)]
+struct PartitionState {
+    next_offset: u64,
+    last_bytes: usize,
+}
+
+/// Most bytes set aside ahead for one partition.
+const BYTES_AHEAD_MAX: usize = 4 * 1024 * 1024;
 
 impl LogEnds {
     /// The ends as recovery found them.
@@ -49,16 +62,22 @@ impl LogEnds {
         segments: SegmentRule,
         ends: &[PartitionEnd],
     ) -> LogEnds {
-        let next_offsets = ends
+        let state = |end: &PartitionEnd| PartitionState {
+            next_offset: end.next_offset,
+            last_bytes: 0,
+        };
+        let partitions = ends
             .iter()
-            .map(|end| ((end.topic.clone(), end.partition), end.next_offset))
+            .map(|end| ((end.topic.clone(), end.partition), state(end)))
             .collect();
         LogEnds {
             run,
             next_row,
             segments,
-            next_offsets,
+            partitions,
             contexts: Vec::new(),
+            last_rows: 0,
+            last_text: 0,
         }
     }
 
@@ -81,11 +100,12 @@ impl LogEnds {
             decided_at,
             contexts: Vec::new(),
             appends: Vec::new(),
-            rows: Vec::new(),
-            arena: Vec::new(),
+            rows: Vec::with_capacity(self.last_rows),
+            arena: Vec::with_capacity(self.last_text.min(BYTES_AHEAD_MAX)),
         };
         FlushBuilder {
             flush,
+            last_context: None,
             line_tail: format!(",\"published_at_utc\":\"{}\"}}\n", decided_at.format_off())
                 .into_bytes(),
         }
@@ -112,6 +132,8 @@ impl LogEnds {
 #[derive(Debug)]
 pub struct FlushBuilder {
     flush: Flush,
+    /// The context of the last item and its place: the items of a batch follow each other.
+    last_context: Option<(Arc<ReceiptContext>, u16)>,
     /// What ends every bus line of this flush.
     line_tail: Vec<u8>,
 }
@@ -223,10 +245,15 @@ impl FlushBuilder {
     /// The flush, ready to commit; the next one goes on behind it.
     pub fn finish(self, ends: &mut LogEnds) -> Flush {
         for append in &self.flush.appends {
-            let next = append.first_offset + u64::from(append.events);
-            ends.next_offsets
-                .insert((append.topic.clone(), append.partition), next);
+            let state = PartitionState {
+                next_offset: append.first_offset + u64::from(append.events),
+                last_bytes: append.bytes.len(),
+            };
+            ends.partitions
+                .insert((append.topic.clone(), append.partition), state);
         }
+        ends.last_rows = self.flush.rows.len();
+        ends.last_text = self.flush.arena.len();
         self.flush
     }
 
@@ -254,25 +281,21 @@ impl FlushBuilder {
     }
 
     fn context_index(&mut self, ends: &mut LogEnds, context: &Arc<ReceiptContext>) -> u16 {
-        if let Some(last) = self
-            .flush
-            .contexts
-            .iter()
-            .rposition(|known| Arc::ptr_eq(known, context))
-        {
-            return last as u16;
+        match &self.last_context {
+            Some((last, index)) if Arc::ptr_eq(last, context) => return *index,
+            _ => {}
         }
         let shared = ends.intern(context);
-        if let Some(index) = self
-            .flush
-            .contexts
+        let contexts = &mut self.flush.contexts;
+        let known = contexts
             .iter()
-            .position(|known| Arc::ptr_eq(known, &shared))
-        {
-            return index as u16;
+            .position(|known| Arc::ptr_eq(known, &shared));
+        let index = known.unwrap_or(contexts.len());
+        if known.is_none() {
+            contexts.push(shared);
         }
-        self.flush.contexts.push(shared);
-        (self.flush.contexts.len() - 1) as u16
+        self.last_context = Some((context.clone(), index as u16));
+        index as u16
     }
 
     fn append_index(&mut self, ends: &mut LogEnds, context: u16, partition: u32) -> u16 {
@@ -286,17 +309,14 @@ impl FlushBuilder {
             return index as u16;
         }
         let topic: Arc<str> = Arc::from(topic.as_str());
-        let next = ends
-            .next_offsets
-            .get(&(topic.clone(), partition))
-            .copied()
-            .unwrap_or(0);
+        let state = ends.partitions.get(&(topic.clone(), partition));
+        let state = state.copied().unwrap_or_default();
         self.flush.appends.push(PartitionAppend {
             topic,
             partition,
-            first_offset: next,
+            first_offset: state.next_offset,
             events: 0,
-            bytes: Vec::new(),
+            bytes: Vec::with_capacity(state.last_bytes.min(BYTES_AHEAD_MAX)),
         });
         (self.flush.appends.len() - 1) as u16
     }

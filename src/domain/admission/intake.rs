@@ -10,6 +10,7 @@ use crate::admission::envelope::{Envelope, Field};
 use crate::admission::envelope_checks::{
     CONTEXT_FIELDS, OWN_FIELDS, check_schema, is_empty, not_receiptable,
 };
+use crate::admission::envelope_reader::{EnvelopeReader, SharedFields};
 use crate::admission::item_hashes::{ItemHashes, Topic, Wanted};
 use crate::admission::policy::EventRule;
 use crate::admission::quarantine::draft;
@@ -27,7 +28,7 @@ pub use crate::admission::judged::{
 };
 
 /// Judges every envelope of a batch.
-pub fn judge(batch: &EnvelopeBatch, context: &IntakeContext<'_>) -> JudgedBatch {
+pub fn judge<'a>(batch: &'a EnvelopeBatch, context: &'a IntakeContext<'a>) -> JudgedBatch {
     let mut judged = JudgedBatch {
         source: batch.bytes.clone(),
         ..JudgedBatch::default()
@@ -35,6 +36,7 @@ pub fn judge(batch: &EnvelopeBatch, context: &IntakeContext<'_>) -> JudgedBatch 
     judged.items.reserve(batch.len());
     let mut judge = Judge {
         context,
+        reader: EnvelopeReader::default(),
         last: LastContext::default(),
         key: Vec::new(),
         last_proof: None,
@@ -50,6 +52,7 @@ pub fn judge(batch: &EnvelopeBatch, context: &IntakeContext<'_>) -> JudgedBatch 
 
 struct Judge<'a> {
     context: &'a IntakeContext<'a>,
+    reader: EnvelopeReader<'a>,
     last: LastContext,
     key: Vec<u8>,
     /// The last run's proof: looked up once per run and batch, not once per event.
@@ -87,10 +90,10 @@ const PIN_FIELDS: [Field; 7] = [
     Field::ScenarioRunId,
 ];
 
-impl Judge<'_> {
-    fn item(&mut self, index: u32, range: &Range<u32>, bytes: &[u8], judged: &mut JudgedBatch) {
-        let envelope = match Envelope::read(bytes) {
-            Ok(Some(envelope)) => envelope,
+impl<'a> Judge<'a> {
+    fn item(&mut self, index: u32, range: &Range<u32>, bytes: &'a [u8], judged: &mut JudgedBatch) {
+        let (envelope, shared) = match self.reader.read(bytes) {
+            Ok(Some(read)) => read,
             Ok(None) => {
                 return refuse(
                     judged,
@@ -102,7 +105,7 @@ impl Judge<'_> {
             }
             Err(error) => return refuse(judged, index, 400, "INVALID_JSON", error.to_string()),
         };
-        let rule = self.look_at_context(&envelope);
+        let rule = self.look_at_context(&envelope, shared);
         if let Some(reason) = not_receiptable(&envelope, self.last.is_valid) {
             return refuse(judged, index, 422, "ENVELOPE_INVALID", reason);
         }
@@ -114,7 +117,10 @@ impl Judge<'_> {
     }
 
     /// Compares the constant fields with those of the last event and gives their rule.
-    fn look_at_context(&mut self, envelope: &Envelope<'_>) -> Arc<EventRule> {
+    fn look_at_context(&mut self, envelope: &Envelope<'_>, shared: SharedFields) -> Arc<EventRule> {
+        if let (SharedFields::Same, Some(rule)) = (shared, &self.last.rule) {
+            return rule.clone();
+        }
         self.key.clear();
         for field in CONTEXT_FIELDS {
             self.key
@@ -234,8 +240,8 @@ impl Judge<'_> {
         mut finding: Option<(&'static str, String)>,
         judged: &mut JudgedBatch,
     ) {
-        let run_id = envelope.string(Field::PlatformRunId).unwrap_or_default();
-        let event_id = envelope.string(Field::EventId).unwrap_or_default();
+        let text = |field| envelope.string_bytes(field).unwrap_or_default();
+        let (run_id, event_id) = (text(Field::PlatformRunId), text(Field::EventId));
         let mut item = JudgedItem {
             index,
             run: run_index(judged, &run_id),
@@ -251,11 +257,7 @@ impl Judge<'_> {
             quarantine: None,
         };
         let number = judged.items.len();
-        let identity = dedupe_key_text(
-            run_id.as_bytes(),
-            rule.class.as_bytes(),
-            event_id.as_bytes(),
-        );
+        let identity = dedupe_key_text(&run_id, rule.class.as_bytes(), &event_id);
         self.hashes.ask(Wanted::DedupeKey, number, &identity);
         let mut topic = None;
         if finding.is_none() {
@@ -375,17 +377,19 @@ pub(crate) fn pins(envelope: &Envelope<'_>) -> Map<String, Value> {
     pins
 }
 
-fn run_index(judged: &mut JudgedBatch, run_id: &str) -> u16 {
+fn run_index(judged: &mut JudgedBatch, run_id: &[u8]) -> u16 {
     if let Some(index) = judged
         .runs
         .iter()
-        .rposition(|known| known.as_str() == run_id)
+        .rposition(|known| known.as_str().as_bytes() == run_id)
     {
         return index as u16;
     }
+    let run = std::str::from_utf8(run_id).ok().map(PlatformRunId::parse);
+    let run = run.and_then(Result::ok);
     judged
         .runs
-        .push(PlatformRunId::parse(run_id).expect("not_receiptable checked the platform run id"));
+        .push(run.expect("not_receiptable checked the platform run id"));
     (judged.runs.len() - 1) as u16
 }
 
@@ -398,11 +402,11 @@ fn text_ref(
 ) -> TextRef {
     let inside = envelope.string_range(field).unwrap_or_default();
     let raw = &envelope.text()[inside.start as usize..inside.end as usize];
-    if envelope.is_unchanged() && !raw.contains(&b'\\') {
+    if envelope.is_unchanged() && !(envelope.escapes && raw.contains(&b'\\')) {
         return TextRef::Source(range.start + inside.start..range.start + inside.end);
     }
-    let decoded = envelope.string(field).unwrap_or_default();
-    judged.push_extra(decoded.as_bytes())
+    let decoded = envelope.string_bytes(field).unwrap_or_default();
+    judged.push_extra(&decoded)
 }
 
 #[cfg(test)]

@@ -91,7 +91,7 @@ impl PayloadSchema {
         let shallow = self.root.any_of.is_empty() && self.root.allowed.is_none();
         match &self.root.object {
             Some(rules) if shallow && self.root.types.is_none_or(|types| types.object) => {
-                rules.check(text, members, "payload")
+                rules.check(text, members).map_err(below("payload"))
             }
             _ => {
                 let mut rebuilt = vec![b'{'];
@@ -105,7 +105,8 @@ impl PayloadSchema {
                     rebuilt.extend_from_slice(member.value_of(text));
                 }
                 rebuilt.push(b'}');
-                self.root.check(&rebuilt, ValueKind::Object, "payload")
+                let checked = self.root.check(&rebuilt, ValueKind::Object);
+                checked.map_err(below("payload"))
             }
         }
     }
@@ -127,37 +128,42 @@ impl TypeSet {
 }
 
 impl Node {
-    fn check(&self, text: &[u8], kind: ValueKind, path: &str) -> Result<(), SchemaViolation> {
+    /// Paths of violations are relative to this value.
+    fn check(&self, text: &[u8], kind: ValueKind) -> Result<(), SchemaViolation> {
         if self.types.is_some_and(|types| !types.admits(kind, text)) {
-            return broken(path, format!("has the wrong type ({kind:?})"));
+            return broken(format!("has the wrong type ({kind:?})"));
         }
         if let Some(allowed) = &self.allowed
             && !allowed.iter().any(|value| equals(value, text, kind))
         {
-            return broken(path, "is not one of the allowed values".to_owned());
+            return broken("is not one of the allowed values");
         }
-        if !self.any_of.is_empty()
-            && !self
-                .any_of
-                .iter()
-                .any(|option| option.check(text, kind, path).is_ok())
-        {
-            return broken(path, "fits none of the alternatives".to_owned());
+        let fits = |option: &Node| option.check(text, kind).is_ok();
+        if !self.any_of.is_empty() && !self.any_of.iter().any(fits) {
+            return broken("fits none of the alternatives");
         }
         match kind {
-            ValueKind::String => self.check_string(text, path),
-            ValueKind::Integer | ValueKind::Float => self.check_number(text, path),
-            ValueKind::Object => self.check_object(text, path),
-            ValueKind::Array => self.check_array(text, path),
+            ValueKind::String => self.check_string(text),
+            ValueKind::Integer | ValueKind::Float => self.check_number(text),
+            ValueKind::Object => self.check_object(text),
+            ValueKind::Array => self.check_array(text),
             ValueKind::Bool | ValueKind::Null => Ok(()),
         }
     }
 
-    fn check_string(&self, text: &[u8], path: &str) -> Result<(), SchemaViolation> {
+    fn check_string(&self, text: &[u8]) -> Result<(), SchemaViolation> {
         if self.pattern.is_none() && self.length_min.is_none() && self.length_max.is_none() {
             return Ok(());
         }
         let raw = &text[1..text.len() - 1];
+        if let (Some(Pattern::Hex(length)), None, None) =
+            (&self.pattern, self.length_min, self.length_max)
+        {
+            return match crate::ids::is_hex_bytes(raw, *length) {
+                true => Ok(()),
+                false => broken("does not match its pattern"),
+            };
+        }
         let decoded;
         let value = if raw.contains(&b'\\') {
             decoded = decode_string(raw);
@@ -173,21 +179,20 @@ impl Node {
         if self.length_min.is_some_and(|min| characters < min)
             || self.length_max.is_some_and(|max| characters > max)
         {
-            return broken(path, format!("has {characters} characters"));
+            return broken(format!("has {characters} characters"));
         }
         let matches = match &self.pattern {
             None => true,
             Some(Pattern::Hex(length)) => crate::ids::is_hex(value, *length),
             Some(Pattern::Regex(regex)) => regex.is_match(value),
         };
-        if matches {
-            Ok(())
-        } else {
-            broken(path, "does not match its pattern".to_owned())
+        match matches {
+            true => Ok(()),
+            false => broken("does not match its pattern"),
         }
     }
 
-    fn check_number(&self, text: &[u8], path: &str) -> Result<(), SchemaViolation> {
+    fn check_number(&self, text: &[u8]) -> Result<(), SchemaViolation> {
         if self.minimum.is_none() && self.maximum.is_none() {
             return Ok(());
         }
@@ -195,19 +200,19 @@ impl Node {
         if self.minimum.is_some_and(|min| value < min)
             || self.maximum.is_some_and(|max| value > max)
         {
-            return broken(path, "is out of range".to_owned());
+            return broken("is out of range");
         }
         Ok(())
     }
 
-    fn check_object(&self, text: &[u8], path: &str) -> Result<(), SchemaViolation> {
-        let Some(rules) = &self.object else {
-            return Ok(());
-        };
-        rules.check(text, &scan_members(text), path)
+    fn check_object(&self, text: &[u8]) -> Result<(), SchemaViolation> {
+        match &self.object {
+            Some(rules) => rules.check(text, &scan_members(text)),
+            None => Ok(()),
+        }
     }
 
-    fn check_array(&self, text: &[u8], path: &str) -> Result<(), SchemaViolation> {
+    fn check_array(&self, text: &[u8]) -> Result<(), SchemaViolation> {
         let Some(items) = &self.items else {
             return Ok(());
         };
@@ -221,11 +226,10 @@ impl Node {
             let Ok(kind) = scanner.value(1) else {
                 break;
             };
-            items.check(
-                &text[1 + start..1 + scanner.position()],
-                kind,
-                &format!("{path}[{index}]"),
-            )?;
+            let item = &text[1 + start..1 + scanner.position()];
+            items
+                .check(item, kind)
+                .map_err(|violation| violation.below(&format!("[{index}]")))?;
             scanner.skip_separator();
         }
         Ok(())
@@ -233,66 +237,49 @@ impl Node {
 }
 
 impl ObjectRules {
-    fn check(&self, text: &[u8], members: &[Member], path: &str) -> Result<(), SchemaViolation> {
+    fn check(&self, text: &[u8], members: &[Member]) -> Result<(), SchemaViolation> {
         let mut missing = self.required.iter().filter(|required| **required).count();
         // Members and rules are both sorted, so the rule is nearly always the next one.
         let mut next = 0;
         for member in members {
-            let raw = member.key_of(text);
-            let decoded;
-            let key = if raw.contains(&b'\\') {
-                decoded = decode_string(raw);
-                decoded.as_bytes()
-            } else {
-                raw
-            };
-            match self.property(key, next) {
+            match self.property(member.key_of(text), next) {
                 Some(index) => {
                     next = index + 1;
                     missing -= usize::from(self.required[index]);
-                    let (name, node) = &self.properties[index];
+                    let node = &self.properties[index].1;
                     let value = member.value_of(text);
-                    if node.is_trivial(member.kind, value) {
-                        continue;
+                    if !node.is_trivial(member.kind, value) {
+                        node.check(value, member.kind)
+                            .map_err(below_key(member.key_of(text)))?;
                     }
-                    node.check(
-                        value,
-                        member.kind,
-                        &format!("{path}.{}", String::from_utf8_lossy(name)),
-                    )?;
                 }
                 None if self.closed => {
-                    return broken(
-                        &format!("{path}.{}", String::from_utf8_lossy(key)),
-                        "is not a known field".to_owned(),
-                    );
+                    return broken("is not a known field").map_err(below_key(member.key_of(text)));
                 }
                 None => {}
             }
         }
         if missing > 0 || !self.required_unlisted.is_empty() {
-            return self.name_missing(text, members, path);
+            return self.name_missing(text, members);
         }
         Ok(())
     }
 
-    /// Where the rule for a key is; `guess` is looked at first.
-    fn property(&self, key: &[u8], guess: usize) -> Option<usize> {
+    /// Where the rule for a key is, which may hold escapes; `guess` is looked at first.
+    fn property(&self, raw: &[u8], guess: usize) -> Option<usize> {
+        let plain = |name: &[u8]| name == raw && !raw.contains(&b'\\');
         match self.properties.get(guess) {
-            Some((name, _)) if name == key => Some(guess),
-            _ => self
-                .properties
-                .binary_search_by(|(name, _)| name.as_slice().cmp(key))
-                .ok(),
+            Some((name, _)) if plain(name) => Some(guess),
+            _ => {
+                let key = decode_string(raw);
+                self.properties
+                    .binary_search_by(|(name, _)| name.as_slice().cmp(key.as_bytes()))
+                    .ok()
+            }
         }
     }
 
-    fn name_missing(
-        &self,
-        text: &[u8],
-        members: &[Member],
-        path: &str,
-    ) -> Result<(), SchemaViolation> {
+    fn name_missing(&self, text: &[u8], members: &[Member]) -> Result<(), SchemaViolation> {
         let has = |key: &[u8]| {
             members
                 .iter()
@@ -306,10 +293,8 @@ impl ObjectRules {
             .map(|((key, _), _)| key);
         for key in listed.chain(&self.required_unlisted) {
             if !has(key) {
-                return broken(
-                    &format!("{path}.{}", String::from_utf8_lossy(key)),
-                    "is required".to_owned(),
-                );
+                return broken("is required")
+                    .map_err(below(&format!(".{}", String::from_utf8_lossy(key))));
             }
         }
         Ok(())
@@ -337,14 +322,35 @@ impl Node {
     }
 }
 
-fn broken(path: &str, rule: String) -> Result<(), SchemaViolation> {
+fn broken(rule: impl Into<String>) -> Result<(), SchemaViolation> {
     Err(SchemaViolation {
-        path: path.to_owned(),
-        rule,
+        path: String::new(),
+        rule: rule.into(),
     })
 }
 
+impl SchemaViolation {
+    /// The violation as seen from the value that `step` leads from.
+    fn below(mut self, step: &str) -> SchemaViolation {
+        self.path.insert_str(0, step);
+        self
+    }
+}
+
+fn below(step: &str) -> impl FnOnce(SchemaViolation) -> SchemaViolation {
+    move |violation| violation.below(step)
+}
+
+fn below_key(raw: &[u8]) -> impl FnOnce(SchemaViolation) -> SchemaViolation {
+    move |violation| violation.below(&format!(".{}", decode_string(raw)))
+}
+
 fn as_f64(text: &[u8]) -> f64 {
+    // Up to 15 digits are exact, and most numbers of events are that short.
+    if text.len() <= 15 && text.iter().all(u8::is_ascii_digit) {
+        let digits = text.iter().map(|digit| u64::from(digit - b'0'));
+        return digits.fold(0, |number, digit| number * 10 + digit) as f64;
+    }
     std::str::from_utf8(text)
         .ok()
         .and_then(|text| text.parse().ok())
