@@ -271,6 +271,9 @@ impl AdmissionShardState {
         }
         self.tally.committed(&job.flush, quarantined);
         drop(job.credits);
+        if let Some(run) = self.runs.get_mut(&job.run) {
+            run.recycle(job.flush);
+        }
         self.start_flush()
     }
 

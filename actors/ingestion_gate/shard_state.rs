@@ -13,7 +13,7 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 use wellspring_domain::admission::bus_offset::BusOffset;
 use wellspring_domain::admission::claims::DigestMap;
-use wellspring_domain::admission::decision::{IndexEntry, RowRef};
+use wellspring_domain::admission::decision::{Flush, IndexEntry, RowRef};
 use wellspring_domain::admission::flush_builder::{FlushBuilder, LogEnds};
 use wellspring_domain::admission::intake::{JudgedBatch, JudgedItem};
 use wellspring_domain::admission::quarantine::QuarantineDraft;
@@ -199,6 +199,11 @@ impl ShardRun {
         for (key, _) in admitted {
             self.in_flight.remove(key);
         }
+    }
+
+    /// Takes the memory of a durable flush back.
+    pub fn recycle(&mut self, flush: Flush) {
+        self.ends.recycle(flush);
     }
 
     fn known(&self, item: &JudgedItem, claims: &[ClaimAnswer]) -> Known {

@@ -37,22 +37,34 @@ pub struct LogEnds {
     run: PlatformRunId,
     next_row: RowRef,
     segments: SegmentRule,
-    partitions: BTreeMap<(Arc<str>, u32), PartitionState>,
+    next_offsets: BTreeMap<(Arc<str>, u32), u64>,
     contexts: Vec<Arc<ReceiptContext>>,
-    /// Rows and text of the last flush: the next one is about as large.
-    last_rows: usize,
-    last_text: usize,
+    spare: Spare,
 }
 
-/// Where a partition ends, and how much the last flush wrote to it.
-#[derive(Clone, Copy, Debug, Default)]
-struct PartitionState {
-    next_offset: u64,
-    last_bytes: usize,
+/// Memory of committed flushes, to be filled again: fresh pages cost more than what is copied into them.
+#[derive(Debug, Default)]
+struct Spare {
+    texts: Vec<Vec<u8>>,
+    rows: Vec<DecisionRow>,
 }
 
-/// Most bytes set aside ahead for one partition.
-const BYTES_AHEAD_MAX: usize = 4 * 1024 * 1024;
+/// Most bytes of text kept for later flushes.
+const SPARE_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+impl Spare {
+    fn text(&mut self) -> Vec<u8> {
+        self.texts.pop().unwrap_or_default()
+    }
+
+    fn keep(&mut self, mut text: Vec<u8>) {
+        let kept: usize = self.texts.iter().map(Vec::capacity).sum();
+        if kept + text.capacity() <= SPARE_BYTES_MAX {
+            text.clear();
+            self.texts.push(text);
+        }
+    }
+}
 
 impl LogEnds {
     /// The ends as recovery found them.
@@ -62,22 +74,17 @@ impl LogEnds {
         segments: SegmentRule,
         ends: &[PartitionEnd],
     ) -> LogEnds {
-        let state = |end: &PartitionEnd| PartitionState {
-            next_offset: end.next_offset,
-            last_bytes: 0,
-        };
-        let partitions = ends
+        let next_offsets = ends
             .iter()
-            .map(|end| ((end.topic.clone(), end.partition), state(end)))
+            .map(|end| ((end.topic.clone(), end.partition), end.next_offset))
             .collect();
         LogEnds {
             run,
             next_row,
             segments,
-            partitions,
+            next_offsets,
             contexts: Vec::new(),
-            last_rows: 0,
-            last_text: 0,
+            spare: Spare::default(),
         }
     }
 
@@ -100,8 +107,8 @@ impl LogEnds {
             decided_at,
             contexts: Vec::new(),
             appends: Vec::new(),
-            rows: Vec::with_capacity(self.last_rows),
-            arena: Vec::with_capacity(self.last_text.min(BYTES_AHEAD_MAX)),
+            rows: std::mem::take(&mut self.spare.rows),
+            arena: self.spare.text(),
         };
         FlushBuilder {
             flush,
@@ -109,6 +116,16 @@ impl LogEnds {
             line_tail: format!(",\"published_at_utc\":\"{}\"}}\n", decided_at.format_off())
                 .into_bytes(),
         }
+    }
+
+    /// Takes the memory of a committed flush back.
+    pub fn recycle(&mut self, mut flush: Flush) {
+        flush.rows.clear();
+        self.spare.rows = flush.rows;
+        for append in flush.appends {
+            self.spare.keep(append.bytes);
+        }
+        self.spare.keep(flush.arena);
     }
 
     /// One shared copy of equal contexts, so that a journal segment stores each once.
@@ -245,15 +262,10 @@ impl FlushBuilder {
     /// The flush, ready to commit; the next one goes on behind it.
     pub fn finish(self, ends: &mut LogEnds) -> Flush {
         for append in &self.flush.appends {
-            let state = PartitionState {
-                next_offset: append.first_offset + u64::from(append.events),
-                last_bytes: append.bytes.len(),
-            };
-            ends.partitions
-                .insert((append.topic.clone(), append.partition), state);
+            let next = append.first_offset + u64::from(append.events);
+            ends.next_offsets
+                .insert((append.topic.clone(), append.partition), next);
         }
-        ends.last_rows = self.flush.rows.len();
-        ends.last_text = self.flush.arena.len();
         self.flush
     }
 
@@ -309,14 +321,13 @@ impl FlushBuilder {
             return index as u16;
         }
         let topic: Arc<str> = Arc::from(topic.as_str());
-        let state = ends.partitions.get(&(topic.clone(), partition));
-        let state = state.copied().unwrap_or_default();
+        let next = ends.next_offsets.get(&(topic.clone(), partition));
         self.flush.appends.push(PartitionAppend {
             topic,
             partition,
-            first_offset: state.next_offset,
+            first_offset: next.copied().unwrap_or(0),
             events: 0,
-            bytes: Vec::with_capacity(state.last_bytes.min(BYTES_AHEAD_MAX)),
+            bytes: ends.spare.text(),
         });
         (self.flush.appends.len() - 1) as u16
     }
@@ -399,6 +410,34 @@ mod tests {
         assert_eq!(line["payload"]["event_id"], "e1");
         assert_eq!(line["published_at_utc"], "1970-01-01T00:00:01+00:00");
         assert_eq!(flush.rows[0].event_id.of(&flush.arena), b"e1");
+    }
+
+    #[test]
+    fn the_memory_of_a_committed_flush_is_filled_again_and_nothing_of_it_shows() {
+        let judged = judge_texts(&[envelope_text("e1", 1), envelope_text("e2", 1)]);
+        let mut ends = ends();
+        let build = |ends: &mut LogEnds, item: usize| {
+            let mut builder = ends.start_flush(Micros(0));
+            builder.admit(ends, &judged, &judged.items[item]);
+            builder.finish(ends)
+        };
+        let first = build(&mut ends, 0);
+        let memory = (first.appends[0].bytes.as_ptr(), first.arena.as_ptr());
+        ends.recycle(first);
+        let second = build(&mut ends, 1);
+        let again = [second.appends[0].bytes.as_ptr(), second.arena.as_ptr()];
+        assert!(again.contains(&memory.0) && again.contains(&memory.1));
+        let lines = second.appends[0].bytes.split(|byte| *byte == b'\n');
+        assert_eq!(lines.filter(|line| !line.is_empty()).count(), 1);
+        assert_eq!(second.rows.len(), 1);
+        assert_eq!(second.rows[0].event_id.of(&second.arena), b"e2");
+        let huge = Flush {
+            arena: Vec::with_capacity(SPARE_BYTES_MAX + 1),
+            ..second
+        };
+        ends.recycle(huge);
+        let kept: usize = ends.spare.texts.iter().map(Vec::capacity).sum();
+        assert!(kept <= SPARE_BYTES_MAX);
     }
 
     #[test]
