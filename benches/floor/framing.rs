@@ -16,10 +16,10 @@ pub struct Template {
     parameter_hash: String,
     scenario_id: String,
     seed: i64,
-    before_time: Vec<u8>,
-    before_amount: Vec<u8>,
-    pins_before_payload_time: Vec<u8>,
-    tail: Vec<u8>,
+    pub(super) before_time: Vec<u8>,
+    pub(super) before_amount: Vec<u8>,
+    pub(super) pins_before_payload_time: Vec<u8>,
+    pub(super) tail: Vec<u8>,
     id_head: Vec<u8>,
     id_tail: Vec<u8>,
     /// What stands before the payload in the text of the payload hash.
@@ -78,6 +78,11 @@ impl Template {
         out.push(b'|');
         push_i64(out, columns.event_seq[row]);
         out.extend_from_slice(&self.id_tail);
+    }
+
+    /// The same for values that are text already.
+    pub fn id_text(&self, flow_id: &[u8], event_seq: &[u8]) -> Vec<u8> {
+        [&self.id_head[..], flow_id, b"|", event_seq, &self.id_tail].concat()
     }
 
     /// Asserts what the gate asks of this row: the payload schema, the pins and the time's form.
@@ -144,7 +149,7 @@ fn push_text(out: &mut Vec<u8>, text: &str) {
 }
 
 /// `2026-01-01T00:00:01.250000Z`.
-fn is_time(text: &[u8]) -> bool {
+pub fn is_time(text: &[u8]) -> bool {
     const SHAPE: &[u8; 27] = b"0000-00-00T00:00:00.000000Z";
     text.len() == 27
         && text.iter().zip(SHAPE).fold(true, |all, (byte, shape)| {

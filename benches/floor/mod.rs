@@ -15,3 +15,5 @@ pub mod framing;
 pub mod http;
 pub mod key_set;
 pub mod pipeline;
+pub mod shape;
+pub mod sort;

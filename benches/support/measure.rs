@@ -1,7 +1,7 @@
 //! Wall time, CPU seconds of this process, and what other processes took meanwhile.
 
 use rustix::time::{ClockId, clock_gettime};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// Kernel ticks of CPU time a second.
 const TICKS_PER_SECOND: f64 = 100.0;
@@ -79,11 +79,6 @@ impl Watch {
         cost
     }
 
-    /// CPU seconds of a client process: part of the bench, not of the work and not of others.
-    pub fn client(&mut self, seconds: f64) {
-        self.total.other = (self.total.other - seconds).max(0.0);
-    }
-
     /// Adds what another process measured of itself.
     pub fn add(&mut self, cost: Cost) {
         self.total += cost;
@@ -123,7 +118,11 @@ pub fn peak_memory() -> u64 {
         * 1024
 }
 
-/// A duration's seconds, for costs that another clock measured.
-pub fn seconds(duration: Duration) -> f64 {
-    duration.as_secs_f64()
+/// CPU seconds of the children that have ended.
+pub fn children_seconds() -> f64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let behind_name = stat.rsplit(')').next().unwrap_or_default();
+    let fields: Vec<&str> = behind_name.split_whitespace().collect();
+    let ticks = |at: usize| fields.get(at).and_then(|text| text.parse::<f64>().ok());
+    (ticks(13).unwrap_or_default() + ticks(14).unwrap_or_default()) / TICKS_PER_SECOND
 }

@@ -1,5 +1,8 @@
 //! What every bench shares: measuring, the world it works on, and the report.
 
+pub mod child;
+pub mod gate;
+pub mod http_load;
 pub mod measure;
 pub mod report;
 pub mod session;

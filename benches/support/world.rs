@@ -36,28 +36,22 @@ pub struct World {
 impl World {
     /// Generates and sorts `events` traffic events.
     pub fn make(events: u64) -> World {
-        let folder = super::folder();
-        let root = folder.path().join("world").to_string_lossy().into_owned();
-        println!("world of {events} traffic events: generate and sort");
-        generate(&GenerateOptions::new(&root, events, 7, 2), &|_| {}).expect("a world");
-        let world = World {
-            folder,
-            root,
-            events,
-        };
-        world.sort();
+        let world = World::generate(events, 2);
+        sort_output(&sort_request(&world.root), &SystemClock::new(), &|_| {}).expect("a view");
         world
     }
 
-    fn sort(&self) {
-        let settings = self.settings(&self.folder.path().join("unused"), &[]);
-        let contracts = ContractFiles::load(&settings).expect("contract files");
-        let store = settings.object_stores().open(&self.root);
-        let receipt = read_run_receipt(&*store.expect("the world's store")).expect("a receipt");
-        let entry = contracts.catalogue.output(OUTPUT).expect("an output");
-        let request = SortRequest::for_output(&self.root, &receipt, "baseline_v1", entry);
-        sort_output(&request.expect("a request"), &SystemClock::new(), &|_| {})
-            .expect("a stream view");
+    /// Generates `events` traffic events in parts.
+    pub fn generate(events: u64, parts: u32) -> World {
+        let folder = super::folder();
+        let root = folder.path().join("world").to_string_lossy().into_owned();
+        println!("a world of {events} traffic events is made");
+        generate(&GenerateOptions::new(&root, events, 7, parts), &|_| {}).expect("a world");
+        World {
+            folder,
+            root,
+            events,
+        }
     }
 
     /// Settings of a run in `runs`.
@@ -68,11 +62,7 @@ impl World {
     /// The parts of the sorted view.
     pub fn view_parts(&self) -> Vec<PathBuf> {
         let view = view_dir(&default_base(&self.root), OUTPUT);
-        let mut parts = Vec::new();
-        find_parts(Path::new(&view), &mut parts);
-        parts.sort();
-        assert!(!parts.is_empty(), "the view has parts");
-        parts
+        parts_below(Path::new(&view))
     }
 
     /// A stream of the output that may start.
@@ -107,6 +97,25 @@ impl World {
         let settings = self.settings(&self.folder.path().join("runs"), &[]);
         frame_all(&self.prepare(&settings), size)
     }
+}
+
+/// How the output of a world is sorted.
+pub fn sort_request(root: &str) -> SortRequest {
+    let settings = settings(Path::new("unused"), root, &[]);
+    let contracts = ContractFiles::load(&settings).expect("contract files");
+    let store = settings.object_stores().open(root);
+    let receipt = read_run_receipt(&*store.expect("the world's store")).expect("a receipt");
+    let entry = contracts.catalogue.output(OUTPUT).expect("an output");
+    SortRequest::for_output(root, &receipt, "baseline_v1", entry).expect("a request")
+}
+
+/// All parts below a folder, in the order of their paths.
+pub fn parts_below(folder: &Path) -> Vec<PathBuf> {
+    let mut parts = Vec::new();
+    find_parts(folder, &mut parts);
+    parts.sort();
+    assert!(!parts.is_empty(), "{} has parts", folder.display());
+    parts
 }
 
 fn find_parts(folder: &Path, parts: &mut Vec<PathBuf>) {
