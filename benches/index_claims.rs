@@ -47,7 +47,7 @@ fn main() {
         let claimed = claims(&mut session, keys);
         if let (Some(claimed), Some(million)) = (&claimed, &million) {
             let name = format!("claims of {keys} keys beside 1000000");
-            session.relate(&name, claimed, million, vec![Goal::CpuRatioMax(1.25)]);
+            session.relate(&name, &[million, claimed], vec![Goal::CpuRatioMax(1.25)]);
         }
         if keys == 1_000_000 {
             million = claimed;

@@ -118,8 +118,7 @@ fn sorting(session: &mut Session, name: &str, world: &World, parts: &[PathBuf]) 
     let bound = MEMORY_LIMIT as f64 * 1.2 / 1e6;
     session.relate(
         &format!("{name}: peak memory, MB"),
-        sorted,
-        sorted,
+        &[sorted],
         vec![Goal::ValueMax(megabytes, bound)],
     );
     let Ok(duckdb) = std::env::var("WELLSPRING_BENCH_DUCKDB") else {

@@ -53,10 +53,12 @@ pub fn run(watch: &mut Watch, load: &Load) -> Served {
     let served: Served = serde_json::from_str(&client.line()).expect("the client's report");
     client.finish();
     let cost = own.end();
+    // Others are counted from the client's start on; their share of that time is taken for the load's.
+    let other = (cost.other - served.client_cpu_seconds).max(0.0);
     watch.add(Cost {
         wall: served.wall_seconds,
         cpu: cost.cpu,
-        other: (cost.other - served.client_cpu_seconds).max(0.0),
+        other: other * served.wall_seconds / cost.wall,
     });
     served
 }
@@ -83,7 +85,7 @@ async fn send_all(load: Load) -> Served {
         connections.push(stream);
     }
     let (next, begun) = (Rc::new(Cell::new(0)), Instant::now());
-    let latency = Histogram::<u64>::new(3).expect("three digits");
+    let latency = Histogram::<u64>::new_with_bounds(1, 60_000_000, 3).expect("a minute at most");
     let latency = Rc::new(RefCell::new(latency));
     let clients = connections.into_iter().map(|stream| {
         let client = Client {

@@ -60,11 +60,11 @@ impl Session {
         }
     }
 
-    /// Sets two measured figures beside each other, as a row of its own.
-    pub fn relate(&mut self, name: &str, ours: &Figure, base: &Figure, goals: Vec<Goal>) {
+    /// Sets measured figures beside each other as a row of its own, the base first.
+    pub fn relate(&mut self, name: &str, figures: &[&Figure], goals: Vec<Goal>) {
         let row = Row {
             work: name.to_owned(),
-            figures: vec![base.clone(), ours.clone()],
+            figures: figures.iter().map(|figure| (*figure).clone()).collect(),
             goals,
             note: String::new(),
         };
