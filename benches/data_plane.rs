@@ -14,7 +14,7 @@ mod support;
 use arrow::array::RecordBatch;
 use floor::columns::{Columns, Decoder, decode_all};
 use floor::digests::{in_lanes, one_by_one};
-use floor::framing::{PAYLOAD_HASH_TAIL, Template, push_i64};
+use floor::framing::{PAYLOAD_HASH_TAIL, Template, hex, push_i64};
 use std::hint::black_box;
 use std::sync::Arc;
 use support::session::Session;
@@ -127,7 +127,7 @@ fn frame_by_hand(decoded: &[RecordBatch], template: &Template, out: &mut Digesti
             text.clear();
             for (row, id) in rows.zip(&ids) {
                 template.check(&columns, row);
-                template.frame(&columns, row, &id.hex(), &mut text);
+                template.frame(&columns, row, &hex(id), &mut text);
             }
             out.take(&text);
         }

@@ -15,7 +15,7 @@ use arrow::array::RecordBatch;
 use floor::columns::{Columns, Decoder, decode_all};
 use floor::digests::{in_lanes, one_by_one};
 use floor::disk::{COMMIT_EVENTS, Log, ROW_BYTES};
-use floor::framing::{PAYLOAD_HASH_TAIL, Template, push_i64};
+use floor::framing::{PAYLOAD_HASH_TAIL, Template, hex, push_i64};
 use floor::key_set::{Claimed, KeySet};
 use floor::pipeline::{Done, PipelineRequest, run_one, run_two};
 use std::hint::black_box;
@@ -99,7 +99,7 @@ impl Framed {
         self.payloads.clear();
         for row in 0..columns.rows {
             template.check(columns, row);
-            let id = self.ids[row].hex();
+            let id = hex(&self.ids[row]);
             let payload = template.frame(columns, row, &id, &mut self.text);
             self.payloads.push(payload);
             self.ends.push(self.text.len());

@@ -13,10 +13,9 @@ mod floor;
 #[allow(dead_code, missing_docs)]
 mod support;
 
-use std::cell::Cell;
 use std::path::Path;
 use support::gate::{measure_batches, start_gate, stop_gate};
-use support::http_load::{self, Load, Served, write_envelopes};
+use support::http_load::{self, Load, write_envelopes};
 use support::measure::Watch;
 use support::report::Goal;
 use support::session::Session;
@@ -69,49 +68,34 @@ fn main() {
 
 fn single_push(session: &mut Session, world: &World, load: &Load) {
     let name = format!("HTTP single push, {} connections", load.connections);
-    let latency = Cell::new((0.0, 0.0));
     let work = session.work(&name, load.events as u64);
     let work = work
-        .way("floor: bare axum, 202", |watch| {
-            bare(watch, load);
-        })
-        .way("gate, durable", |watch| {
-            let served = gate(watch, world, load);
-            latency.set((served.p50_ms, served.p99_ms));
-        });
+        .way("floor: bare axum, 202", |watch| bare(watch, load))
+        .way("gate, durable", |watch| gate(watch, world, load));
     let work = match load.connections {
         512 => work.goal(Goal::RateRatioMin(0.6)),
         _ => work,
     };
-    if work.run().is_some() {
-        let (p50, p99) = latency.get();
-        println!("  latency of the last round: p50 {p50:.1} ms, p99 {p99:.1} ms");
-    }
+    work.run();
 }
 
 fn batch_push(session: &mut Session, world: &World, load: &Load, batches: &[EnvelopeBatch]) {
     let name = "HTTP batch push, 500 a request, 8 connections";
     let work = session.work(name, load.events as u64);
-    work.way("floor: bare axum, 202", |watch| {
-        bare(watch, load);
-    })
-    .way("gate, durable", |watch| {
-        gate(watch, world, load);
-    })
-    .run();
+    work.way("floor: bare axum, 202", |watch| bare(watch, load))
+        .way("gate, durable", |watch| gate(watch, world, load))
+        .run();
     let work = session.work("HTTP batch push beside in process", load.events as u64);
     work.way("floor: same batches in process, durable", |watch| {
         let folder = support::folder();
         measure_batches(watch, &world.settings(folder.path(), &[]), batches);
     })
-    .way("gate over HTTP, durable", |watch| {
-        gate(watch, world, load);
-    })
+    .way("gate over HTTP, durable", |watch| gate(watch, world, load))
     .goal(Goal::RateRatioMin(0.7))
     .run();
 }
 
-fn bare(watch: &mut Watch, load: &Load) -> Served {
+fn bare(watch: &mut Watch, load: &Load) {
     let runtime = wellspring::process::runtime().expect("a runtime");
     let address = runtime.block_on(floor::http::serve_bare(&load.path));
     let load = Load {
@@ -119,10 +103,10 @@ fn bare(watch: &mut Watch, load: &Load) -> Served {
         status: 202,
         ..load.clone()
     };
-    http_load::run(watch, &load)
+    http_load::run(watch, &load);
 }
 
-fn gate(watch: &mut Watch, world: &World, load: &Load) -> Served {
+fn gate(watch: &mut Watch, world: &World, load: &Load) {
     let folder = support::folder();
     let runtime = wellspring::process::runtime().expect("a runtime");
     let settings = world.settings(Path::new(folder.path()), &[]);
@@ -134,7 +118,6 @@ fn gate(watch: &mut Watch, world: &World, load: &Load) -> Served {
         address,
         ..load.clone()
     };
-    let served = http_load::run(watch, &load);
+    http_load::run(watch, &load);
     runtime.block_on(stop_gate(gate));
-    served
 }

@@ -8,6 +8,7 @@ use super::columns::Columns;
 use arrow::array::Array;
 use std::ops::Range;
 use wellspring_domain::canonical_json::{is_plain, push_f64, push_string};
+use wellspring_domain::ids::Hash32;
 use wellspring_domain::stream::framing::FrameContext;
 
 /// Everything of an envelope that is the same for all rows.
@@ -169,6 +170,26 @@ const PAIRS: [[u8; 2]; 100] = {
     }
     pairs
 };
+
+const HEX_PAIRS: [[u8; 2]; 256] = {
+    let digits = *b"0123456789abcdef";
+    let mut pairs = [[0; 2]; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        pairs[byte] = [digits[byte >> 4], digits[byte & 15]];
+        byte += 1;
+    }
+    pairs
+};
+
+/// The 64 hex characters of a digest, a byte at a time.
+pub fn hex(digest: &Hash32) -> [u8; 64] {
+    let mut out = [0; 64];
+    for (pair, byte) in out.chunks_exact_mut(2).zip(digest.0) {
+        pair.copy_from_slice(&HEX_PAIRS[usize::from(byte)]);
+    }
+    out
+}
 
 /// Two digits at a time.
 pub fn push_i64(out: &mut Vec<u8>, value: i64) {

@@ -7,7 +7,7 @@
 
 use super::columns::{Columns, Decoder};
 use super::disk::{Log, ROW_BYTES};
-use super::framing::{PAYLOAD_HASH_TAIL, Template, push_i64};
+use super::framing::{PAYLOAD_HASH_TAIL, Template, hex, push_i64};
 use super::key_set::{Claimed, KeySet};
 use arrow::array::RecordBatch;
 use std::ops::Range;
@@ -104,6 +104,7 @@ pub struct Group {
     rows: Vec<Row>,
     hashes: HashBatch,
     ids: Vec<Hash32>,
+    id_texts: Vec<[u8; 64]>,
     keys: Vec<Hash32>,
     payloads: Vec<Hash32>,
     text: Vec<u8>,
@@ -143,9 +144,9 @@ impl Group {
             let lines = &mut self.lines[partition as usize];
             let start = lines.len();
             lines.extend_from_slice(b"{\"partition_key\":\"");
-            lines.extend_from_slice(&partition_key.hex());
+            lines.extend_from_slice(&hex(&partition_key));
             lines.extend_from_slice(b"\",\"payload\":");
-            let payload = template.frame(columns, row, &event_id.hex(), lines);
+            let payload = template.frame(columns, row, &self.id_texts[number], lines);
             let payload = &lines[payload];
             self.hashes
                 .push(&[&template.payload_hash_head, payload, PAYLOAD_HASH_TAIL]);
@@ -174,8 +175,10 @@ impl Group {
             self.hashes.push(&[&self.text]);
         }
         self.hashes.finish(&mut self.ids);
-        for (id, row) in self.ids.iter().zip(rows) {
-            self.hashes.push(&[&template.dedupe_head, &id.hex()]);
+        self.id_texts.clear();
+        self.id_texts.extend(self.ids.iter().map(hex));
+        for (id, row) in self.id_texts.iter().zip(rows) {
+            self.hashes.push(&[&template.dedupe_head, id]);
             self.text.clear();
             push_i64(&mut self.text, columns.flow_id[row]);
             self.hashes.push(&[&self.text]);

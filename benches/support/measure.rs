@@ -38,6 +38,7 @@ impl std::ops::AddAssign for Cost {
 pub struct Watch {
     total: Cost,
     begun: Option<Begun>,
+    latency_ms: Option<(f64, f64)>,
 }
 
 struct Begun {
@@ -82,6 +83,16 @@ impl Watch {
     /// Adds what another process measured of itself.
     pub fn add(&mut self, cost: Cost) {
         self.total += cost;
+    }
+
+    /// Keeps the latency of the work, p50 and p99 in milliseconds.
+    pub fn note_latency(&mut self, p50: f64, p99: f64) {
+        self.latency_ms = Some((p50, p99));
+    }
+
+    /// The latency, when one was noted.
+    pub fn latency_ms(&self) -> Option<(f64, f64)> {
+        self.latency_ms
     }
 
     /// Everything measured.

@@ -17,6 +17,8 @@ pub struct Figure {
     /// Share of the machine other processes took, 0 to 1.
     pub other_share: f64,
     pub rounds: usize,
+    /// p50 and p99 of the last round, when the work has a latency.
+    pub latency_ms: Option<(f64, f64)>,
 }
 
 impl Figure {
@@ -109,6 +111,9 @@ pub fn print_row(row: &Row) {
             figure.wall_seconds,
             figure.other_share * 100.0
         );
+        if let Some((p50, p99)) = figure.latency_ms {
+            println!("  {:<44} p50 {p50:.2} ms, p99 {p99:.2} ms", "");
+        }
     }
     if let (Some(cpu), Some(wall)) = (row.cpu_ratio(), row.wall_ratio()) {
         println!("  last / first: CPU {cpu:.2}, wall {wall:.2}");
@@ -246,6 +251,16 @@ fn notes_of(row: &Row, page: &mut String) {
             figure.cpu_per_million(),
             figure.rate()
         );
+    }
+    for figure in &row.figures {
+        if let Some((p50, p99)) = figure.latency_ms {
+            let name = &figure.name;
+            let _ = write!(
+                page,
+                "\n{}: latency of {name}: p50 {p50:.2} ms, p99 {p99:.2} ms.\n",
+                row.work
+            );
+        }
     }
     if !row.note.is_empty() {
         let _ = write!(page, "\n{}: {}\n", row.work, row.note);

@@ -112,15 +112,20 @@ impl<'c> Work<'_, 'c> {
             return None;
         }
         let mut costs = vec![Vec::new(); self.contenders.len()];
+        let mut latencies = vec![None; self.contenders.len()];
         for _ in 0..self.rounds {
-            for (contender, costs) in self.contenders.iter_mut().zip(&mut costs) {
+            for (number, contender) in self.contenders.iter_mut().enumerate() {
                 let mut watch = Watch::default();
                 (contender.run)(&mut watch);
-                costs.push(watch.total());
+                costs[number].push(watch.total());
+                latencies[number] = watch.latency_ms();
             }
         }
-        let figures = self.contenders.iter().zip(&costs);
-        let figures = figures.map(|(contender, costs)| figure(&contender.name, self.events, costs));
+        let figures = self.contenders.iter().zip(costs.iter().zip(latencies));
+        let figures = figures.map(|(contender, (costs, latency_ms))| Figure {
+            latency_ms,
+            ..figure(&contender.name, self.events, costs)
+        });
         let row = Row {
             work: self.name,
             figures: figures.collect(),
@@ -149,5 +154,6 @@ fn figure(name: &str, events: u64, costs: &[Cost]) -> Figure {
         cpu_seconds: middle.cpu,
         other_share: all.other_share(),
         rounds: costs.len(),
+        latency_ms: None,
     }
 }
