@@ -38,6 +38,7 @@ IG_PORT ?= 8081
 WSP_MAX_EVENTS_PER_OUTPUT ?= 0
 PLATFORM_SMOKE_MAX_EVENTS ?= 20
 DEMO_EVENTS ?= 200000
+BENCHES ?= floor data_plane in_process log_append index_claims http_push stream_sort recovery actor_hop evidence
 
 .PHONY: help
 help: ## List every verb
@@ -59,8 +60,8 @@ lint: ## Format and lints
 	cargo clippy --test parity -- -D warnings
 golden: ## Write generated parts of the pages anew (reason codes)
 	WELLSPRING_UPDATE_GOLDEN=1 cargo test --test repository reason_codes
-bench: ## Benchmarks of the data path
-	cargo bench
+bench: ## Every bench beside its floor; the comparison goes to target/bench/bench-report.md (BENCHES picks some)
+	cargo bench $(addprefix --bench ,$(BENCHES))
 
 # The parity stack: S3, Kinesis and PostgreSQL on this machine (docs/runbooks/parity.md)
 PARITY = infra/parity/with $(WELLSPRING) --profile local_parity

@@ -1,175 +1,242 @@
-//! The data plane piece by piece and as a whole: framing, validation, hashing, and the in-process path from
-//! framed batches to durable answers at 1 and 4 partitions.
+//! The data plane piece by piece beside its floor: decode, framing, envelope validation, canonical check, hashing.
 //!
-//! `cargo bench --bench data_plane`. The world is generated once per run; every figure is per event.
+//! `cargo bench --bench data_plane`; a word on the command line picks work by name. `WELLSPRING_BENCH_EVENTS` is
+//! the size of the world (default 200,000).
 
-// A benchmark measures with the clock of the machine.
+// A bench measures with the clock of the machine.
 #![allow(clippy::disallowed_methods)]
 
-use criterion::{BenchmarkId, Criterion, Throughput};
-use std::hint::black_box;
-use std::path::Path;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
-use wellspring::clock::SystemClock;
-use wellspring::daemon::live_tree;
-use wellspring::gate::assembly::{GateOptions, start};
-use wellspring::gate::policy_files::load_policy;
-use wellspring::process;
-use wellspring::settings::layers::Layers;
-use wellspring::settings::{ProfileSource, Settings};
-use wellspring::world_files::contract_files::ContractFiles;
-use wellspring::world_files::generator::{GenerateOptions, generate};
-use wellspring::world_files::pack_files::read_run_receipt;
-use wellspring::world_files::stream_sort::{SortRequest, sort_output};
-use wellspring::world_streamer::{PreparedStream, StreamOptions, StreamTarget, WorldStreamer};
-use wellspring_domain::admission::decision::Actor;
-use wellspring_domain::admission::intake::{IntakeContext, ProofState, VerifyGates, judge};
-use wellspring_domain::ids::payload_hash;
-use wellspring_domain::ports::{EnvelopeBatch, GateClient, ItemOutcome};
-use wellspring_domain::run_paths::PlatformRunId;
-use wellspring_domain::stream::framing::{FrameMemo, FramePlan};
-use wellspring_domain::stream::source::WorldSource;
+#[allow(dead_code, missing_docs)] // every bench uses its own part
+mod floor;
+#[allow(dead_code, missing_docs)]
+mod support;
 
-const EVENTS: u64 = 100_000;
-const BATCH: usize = 512;
-const OUTPUT: &str = "s3_event_stream_with_fraud_6B";
-const RUN: &str = "platform_20260101T000000Z";
+use arrow::array::RecordBatch;
+use floor::columns::{Columns, Decoder, decode_all};
+use floor::digests::{in_lanes, one_by_one};
+use floor::framing::{PAYLOAD_HASH_TAIL, Template, hex, push_i64};
+use std::hint::black_box;
+use std::sync::Arc;
+use support::session::Session;
+use support::world::{BATCH, CLASS, OUTPUT, World};
+use wellspring::gate::policy_files::load_policy;
+use wellspring_domain::admission::decision::Actor;
+use wellspring_domain::admission::envelope::{Envelope, Field};
+use wellspring_domain::admission::envelope_reader::{EnvelopeReader, SharedFields};
+use wellspring_domain::admission::intake::{IntakeContext, ProofState, VerifyGates, judge};
+use wellspring_domain::admission::policy::AdmissionPolicy;
+use wellspring_domain::ids::Hash32;
+use wellspring_domain::ports::EnvelopeBatch;
+use wellspring_domain::sha256::HashBatch;
+use wellspring_domain::stream::framing::{FrameContext, FrameMemo, FramePlan};
+use wellspring_domain::stream::source::{RowBlock, WorldSource};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Times a batch that lies in the cache is worked through.
+const TIMES: u64 = if cfg!(debug_assertions) { 10 } else { 400 };
 
 fn main() {
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    let world = World::make(folder.path());
-    let mut criterion = Criterion::default().configure_from_args();
-    framing(&mut criterion, &world);
-    validation(&mut criterion, &world);
-    hashing(&mut criterion);
-    in_process_path(&mut criterion, &world);
-    criterion.final_summary();
+    let mut session = Session::start("data_plane");
+    let world = World::make(support::number("WELLSPRING_BENCH_EVENTS", 200_000));
+    let context = world.context();
+    let template = Template::new(&context, CLASS);
+    decode(&mut session, &world);
+    framing(&mut session, &world, &context, &template);
+    let batches = world.batches(BATCH);
+    let batch = &batches[0];
+    validation(&mut session, &world, &template, batch);
+    canonical_check(&mut session, &template, batch);
+    hashing(&mut session, &template, batch);
+    session.finish();
 }
 
-/// A sorted world and its traffic, framed into batches.
-struct World {
-    settings: Settings,
-    prepared: PreparedStream,
-    batches: Vec<EnvelopeBatch>,
+fn decode(session: &mut Session, world: &World) {
+    let parts = world.view_parts();
+    let settings = world.settings(&world.folder.path().join("runs"), &[]);
+    let prepared = world.prepare(&settings);
+    let work = session.work("parquet decode", world.events);
+    work.way("floor: arrow batches of 8192", |watch| {
+        watch.measure(|| assert_eq!(decode_all(&parts), world.events));
+    })
+    .way("stream view reader", |watch| {
+        watch.measure(|| {
+            let mut view = prepared.source.open(OUTPUT, None).expect("a view");
+            let mut rows = 0;
+            while let Some(block) = view.reader.next_block().expect("rows") {
+                black_box(block.columns().len());
+                rows += block.rows() as u64;
+            }
+            assert_eq!(rows, world.events);
+        });
+    })
+    .run();
 }
 
-impl World {
-    fn make(folder: &Path) -> World {
-        let root = folder.join("world").to_string_lossy().into_owned();
-        generate(&GenerateOptions::new(&root, EVENTS, 7, 2), &|_| {}).expect("a world");
-        let settings = settings(folder, &root, 1);
-        let contracts = ContractFiles::load(&settings).expect("contract files");
-        let store = settings
-            .object_stores()
-            .open(&root)
-            .expect("the world's store");
-        let receipt = read_run_receipt(&*store).expect("a run receipt");
-        let entry = contracts
-            .catalogue
-            .output(OUTPUT)
-            .expect("a catalogued output");
-        let request =
-            SortRequest::for_output(&root, &receipt, "baseline_v1", entry).expect("a sort request");
-        sort_output(&request, &SystemClock::new(), &|_| {}).expect("a stream view");
-        let runs = settings
-            .object_stores()
-            .open(settings.runs_root())
-            .expect("the runs' store");
-        let streamer = WorldStreamer::new(
-            Arc::new(settings.clone()),
-            runs,
-            Arc::new(SystemClock::new()),
-        );
-        let target = StreamTarget {
-            engine_run_root: Some(root),
-            scenario_id: Some("baseline_v1".to_owned()),
-            platform_run_id: Some(PlatformRunId::parse(RUN).expect("an id")),
-            ..StreamTarget::default()
-        };
-        let options = StreamOptions {
-            only: vec![OUTPUT.to_owned()],
-            ..StreamOptions::default()
-        };
-        let prepared = streamer
-            .expect("a streamer")
-            .prepare(&target, &options)
-            .expect("a stream that may start");
-        let batches = frame_all(&prepared);
-        World {
-            settings,
-            prepared,
-            batches,
+/// Event ids and envelopes of rows that are decoded already.
+fn framing(session: &mut Session, world: &World, context: &FrameContext, template: &Template) {
+    let parts = world.view_parts();
+    let decoded: Vec<RecordBatch> = Decoder::new(&parts).collect();
+    let settings = world.settings(&world.folder.path().join("runs"), &[]);
+    let mut view = world.prepare(&settings).source.open(OUTPUT, None);
+    let reader = &mut view.as_mut().expect("a view").reader;
+    let mut blocks: Vec<Box<dyn RowBlock>> = Vec::new();
+    while let Some(block) = reader.next_block().expect("rows") {
+        blocks.push(block);
+    }
+    let (mut by_hand, mut ours) = (Digesting::default(), Digesting::default());
+    let work = session.work("framing with event ids", world.events);
+    work.way("floor: by hand", |watch| {
+        by_hand = Digesting::default();
+        watch.measure(|| frame_by_hand(&decoded, template, &mut by_hand));
+    })
+    .way("frame plan", |watch| {
+        ours = Digesting::default();
+        watch.measure(|| frame_by_plan(&blocks, context, &mut ours));
+    })
+    .run();
+    assert_eq!(by_hand.bytes, ours.bytes, "both frame the same bytes");
+}
+
+/// Takes framed bytes in a way no side can leave out.
+#[derive(Default)]
+struct Digesting {
+    bytes: u64,
+}
+
+impl Digesting {
+    fn take(&mut self, text: &[u8]) {
+        self.bytes += black_box(text).len() as u64;
+    }
+}
+
+fn frame_by_hand(decoded: &[RecordBatch], template: &Template, out: &mut Digesting) {
+    let (mut hashes, mut ids) = (HashBatch::default(), Vec::new());
+    let (mut preimage, mut text) = (Vec::new(), Vec::new());
+    for batch in decoded {
+        let columns = Columns::of(batch);
+        for first in (0..columns.rows).step_by(BATCH) {
+            let rows = first..(first + BATCH).min(columns.rows);
+            for row in rows.clone() {
+                preimage.clear();
+                template.push_id_text(&columns, row, &mut preimage);
+                hashes.push(&[&preimage]);
+            }
+            hashes.finish(&mut ids);
+            text.clear();
+            for (row, id) in rows.zip(&ids) {
+                template.check(&columns, row);
+                template.frame(&columns, row, &hex(id), &mut text);
+            }
+            out.take(&text);
         }
     }
-
-    fn envelope(&self) -> &[u8] {
-        self.batches[0].envelope(0)
-    }
 }
 
-fn settings(folder: &Path, world: &str, partitions: u32) -> Settings {
-    let mut layers = Layers::of_process();
-    let root = folder.join("runs").to_string_lossy().into_owned();
-    let set = [
-        ("wiring.object_store.root", root),
-        ("wiring.oracle_engine_run_root", world.to_owned()),
-        ("wiring.event_bus.partitions", partitions.to_string()),
-    ];
-    for (key, value) in set {
-        layers.set_flag(key, value);
-    }
-    let profile = ProfileSource::find("local").expect("the shipped profile");
-    Settings::load(&profile, &layers).expect("settings")
-}
-
-fn frame_all(prepared: &PreparedStream) -> Vec<EnvelopeBatch> {
-    let mut view = prepared.source.open(OUTPUT, None).expect("a view");
+fn frame_by_plan(blocks: &[Box<dyn RowBlock>], context: &FrameContext, out: &mut Digesting) {
     let mut memo = FrameMemo::default();
-    let mut batches = Vec::new();
-    while let Some(block) = view.reader.next_block().expect("rows") {
+    let mut text = Vec::new();
+    for block in blocks {
         let columns = block.columns();
         let names: Vec<&str> = columns.iter().map(|column| column.name).collect();
-        let plan = FramePlan::new(&prepared.request.outputs[0], &names).expect("a plan");
+        let plan = FramePlan::new(context, &names).expect("a plan");
         let mut framer = plan.bind(&columns, &mut memo).expect("columns that fit");
         for first in (0..block.rows()).step_by(BATCH) {
-            let mut batch = EnvelopeBatch::default();
-            let mut bytes = Vec::new();
+            text.clear();
             for row in first..(first + BATCH).min(block.rows()) {
-                let start = bytes.len() as u32;
-                framer.frame(row, &mut bytes).expect("a row that frames");
-                batch.ranges.push(start..bytes.len() as u32);
+                framer.frame(row, &mut text).expect("a row that frames");
             }
-            batch.bytes = Arc::new(bytes);
-            batches.push(batch);
+            out.take(&text);
         }
     }
-    batches
 }
 
-fn framing(criterion: &mut Criterion, world: &World) {
-    let mut group = criterion.benchmark_group("framing");
-    group
-        .throughput(Throughput::Elements(EVENTS))
-        .sample_size(10);
-    group.bench_function("decode and frame a stream view", |bencher| {
-        bencher.iter(|| frame_all(&world.prepared))
-    });
-    group.finish();
+fn validation(session: &mut Session, world: &World, template: &Template, batch: &EnvelopeBatch) {
+    let settings = world.settings(&world.folder.path().join("runs"), &[]);
+    let policy = load_policy(&settings).expect("a policy");
+    let events = TIMES * batch.len() as u64;
+    let work = session.work("envelope validation", events);
+    work.way("floor: known shape", |watch| {
+        watch.measure(|| {
+            for at in again(batch) {
+                assert!(template.read(black_box(batch.envelope(at))).is_some());
+            }
+        });
+    })
+    .way("serde_json, syntax only", |watch| {
+        watch.measure(|| {
+            for at in again(batch) {
+                let text = black_box(batch.envelope(at));
+                let read: Result<serde::de::IgnoredAny, _> = serde_json::from_slice(text);
+                assert!(read.is_ok());
+            }
+        });
+    })
+    .way(
+        "envelope alone, every rule and the payload schema",
+        |watch| {
+            watch.measure(|| {
+                for at in again(batch) {
+                    let envelope = Envelope::read(black_box(batch.envelope(at)));
+                    let envelope = envelope.expect("JSON").expect("an object");
+                    assert!(envelope.validate().is_ok() && keeps_schema(&policy, &envelope));
+                }
+            });
+        },
+    )
+    .way(
+        "envelopes of a batch, each beside the one before",
+        |watch| {
+            watch.measure(|| {
+                let mut reader = EnvelopeReader::default();
+                for at in again(batch) {
+                    let read = reader.read(black_box(batch.envelope(at)));
+                    let (envelope, shared) = read.expect("JSON").expect("an object");
+                    let own = [Field::EventId, Field::TsUtc, Field::Payload];
+                    let valid = match shared {
+                        SharedFields::Same => envelope.validate_only(&own),
+                        SharedFields::Unknown => envelope.validate(),
+                    };
+                    assert!(valid.is_ok() && keeps_schema(&policy, &envelope));
+                }
+            });
+        },
+    )
+    .run();
+    judging(session, &policy, template, batch);
 }
 
-fn validation(criterion: &mut Criterion, world: &World) {
-    let policy = load_policy(&world.settings).expect("a policy");
+fn again(batch: &EnvelopeBatch) -> impl Iterator<Item = usize> {
+    let events = batch.len();
+    (0..TIMES).flat_map(move |_| 0..events)
+}
+
+fn keeps_schema(policy: &AdmissionPolicy, envelope: &Envelope<'_>) -> bool {
+    let event_type = envelope.string(Field::EventType).unwrap_or_default();
+    let schema = policy.rule(&event_type).schema.as_ref();
+    let payload = schema.and_then(|schema| schema.payload.as_ref());
+    let payload = payload.expect("the output has a payload schema");
+    let checked = payload.check_members(envelope.payload_json(), envelope.payload_members());
+    checked.is_ok()
+}
+
+/// Everything the gate does in front of its shards: validate, hash, place.
+fn judging(
+    session: &mut Session,
+    policy: &AdmissionPolicy,
+    template: &Template,
+    batch: &EnvelopeBatch,
+) {
     let actor = Actor {
         actor_id: "SYSTEM::bench".to_owned(),
         source_type: "SYSTEM".to_owned(),
         auth_mode: "in_process".to_owned(),
         principal: "bench".to_owned(),
     };
-    let provenance = serde_json::json!({});
-    let partitions = vec![4; policy.topics().len()];
+    let (provenance, partitions) = (serde_json::json!({}), vec![4; policy.topics().len()]);
     let context = IntakeContext {
-        policy: &policy,
+        policy,
         partitions: &partitions,
         shards: 2,
         actor: &actor,
@@ -177,17 +244,108 @@ fn validation(criterion: &mut Criterion, world: &World) {
         verify_gates: VerifyGates::Off,
         proofs: &|_, _| ProofState::Absent,
     };
-    let batch = &world.batches[0];
-    let mut group = criterion.benchmark_group("validation");
-    group.throughput(Throughput::Elements(batch.len() as u64));
-    group.bench_function("judge a batch of canonical envelopes", |bencher| {
-        bencher.iter(|| judge(black_box(batch), &context))
-    });
+    let events = TIMES * batch.len() as u64;
+    let work = session.work("judge: validate, hash, place", events);
+    work.way("floor: known shape and lanes", |watch| {
+        let (mut hashes, mut digests) = (HashBatch::default(), Vec::new());
+        watch.measure(|| {
+            for _ in 0..TIMES {
+                digests_of(template, black_box(batch), &mut hashes, &mut digests);
+            }
+        });
+    })
+    .way("judge", |watch| {
+        watch.measure(|| {
+            for _ in 0..TIMES {
+                let judged = judge(black_box(batch), &context);
+                assert!(judged.items.iter().all(|item| item.quarantine.is_none()));
+            }
+        });
+    })
+    .run();
+    let (mut hashes, mut digests) = (HashBatch::default(), Vec::new());
+    digests_of(template, batch, &mut hashes, &mut digests);
+    let judged = judge(batch, &context);
+    for (item, floor) in judged.items.iter().zip(digests.chunks_exact(3)) {
+        let ours = [item.dedupe_key, item.payload_hash, item.partition_key];
+        assert_eq!(ours, *floor, "both sides make the same digests");
+    }
+}
+
+/// The three digests of every envelope.
+fn digests_of(
+    template: &Template,
+    batch: &EnvelopeBatch,
+    hashes: &mut HashBatch,
+    digests: &mut Vec<Hash32>,
+) {
+    let mut some = Vec::new();
+    digests.clear();
+    for at in 0..batch.len() {
+        let text = batch.envelope(at);
+        let found = template.read(text).expect("the known shape");
+        hashes.push(&[&template.dedupe_head, &text[found.event_id]]);
+        let payload = &text[found.payload];
+        hashes.push(&[&template.payload_hash_head, payload, PAYLOAD_HASH_TAIL]);
+        hashes.push(&[&text[found.flow_id]]);
+        if hashes.bytes() > 128 * 1024 {
+            hashes.finish(&mut some);
+            digests.append(&mut some);
+        }
+    }
+    hashes.finish(&mut some);
+    digests.append(&mut some);
+}
+
+/// Is this text canonical; and what a text costs that is not.
+fn canonical_check(session: &mut Session, template: &Template, batch: &EnvelopeBatch) {
+    let events = TIMES * batch.len() as u64;
+    let work = session.work("canonical check, canonical text", events);
+    work.way("floor: known shape", |watch| {
+        watch.measure(|| {
+            for at in again(batch) {
+                assert!(template.read(black_box(batch.envelope(at))).is_some());
+            }
+        });
+    })
+    .way("envelope alone", |watch| {
+        watch.measure(|| assert_eq!(unchanged(batch), events));
+    })
+    .way(
+        "envelopes of a batch, each beside the one before",
+        |watch| {
+            watch.measure(|| {
+                let mut reader = EnvelopeReader::default();
+                for at in again(batch) {
+                    let read = reader.read(black_box(batch.envelope(at)));
+                    let (envelope, _shared) = read.expect("JSON").expect("an object");
+                    assert!(envelope.is_unchanged());
+                }
+            });
+        },
+    )
+    .run();
     let spaced = respelled(batch);
-    group.bench_function("judge the same events in another spelling", |bencher| {
-        bencher.iter(|| judge(black_box(&spaced), &context));
-    });
-    group.finish();
+    let work = session.work("canonical check, another spelling", events);
+    work.way("floor: serde_json value and back", |watch| {
+        watch.measure(|| {
+            for at in again(&spaced) {
+                let text = black_box(spaced.envelope(at));
+                let value: serde_json::Value = serde_json::from_slice(text).expect("JSON");
+                black_box(serde_json::to_vec(&value).expect("JSON"));
+            }
+        });
+    })
+    .way("envelope rewrite", |watch| {
+        watch.measure(|| assert_eq!(unchanged(&spaced), 0));
+    })
+    .run();
+}
+
+fn unchanged(batch: &EnvelopeBatch) -> u64 {
+    let read = |at| Envelope::read(black_box(batch.envelope(at)));
+    let read = |at| read(at).expect("JSON").expect("an object");
+    again(batch).filter(|at| read(*at).is_unchanged()).count() as u64
 }
 
 /// The same envelopes with spaces, as another program may send them.
@@ -197,96 +355,58 @@ fn respelled(batch: &EnvelopeBatch) -> EnvelopeBatch {
     for index in 0..batch.len() {
         let value: serde_json::Value = serde_json::from_slice(batch.envelope(index)).expect("JSON");
         let start = bytes.len() as u32;
-        bytes.extend_from_slice(
-            serde_json::to_string_pretty(&value)
-                .expect("JSON")
-                .as_bytes(),
-        );
+        bytes.extend(serde_json::to_vec_pretty(&value).expect("JSON"));
         other.ranges.push(start..bytes.len() as u32);
     }
     other.bytes = Arc::new(bytes);
     other
 }
 
-fn hashing(criterion: &mut Criterion) {
-    let payload = vec![b'x'; 400];
-    let mut group = criterion.benchmark_group("hashing");
-    group.throughput(Throughput::Elements(1));
-    group.bench_function("payload hash of 400 bytes", |bencher| {
-        bencher.iter(|| {
-            payload_hash(
-                b"\"s3_event_stream_with_fraud_6B\"",
-                b"\"v1\"",
-                black_box(&payload),
-            )
-        });
-    });
-    group.finish();
-}
-
-fn in_process_path(criterion: &mut Criterion, world: &World) {
-    let mut group = criterion.benchmark_group("in-process path");
-    group
-        .throughput(Throughput::Elements(EVENTS))
-        .sample_size(10);
-    println!(
-        "envelope of {} bytes, {} events a batch",
-        world.envelope().len(),
-        BATCH
-    );
-    for partitions in [1, 4] {
-        group.bench_with_input(
-            BenchmarkId::new("admit durably, partitions", partitions),
-            &partitions,
-            |bencher, partitions| {
-                bencher
-                    .iter_custom(|times| (0..times).map(|_| admit_all(world, *partitions)).sum());
-            },
-        );
+/// The four digests of an event, from texts that are at hand.
+fn hashing(session: &mut Session, template: &Template, batch: &EnvelopeBatch) {
+    let mut texts: Vec<Vec<u8>> = Vec::new();
+    for at in 0..batch.len() {
+        let text = batch.envelope(at);
+        let found = template.read(text).expect("the known shape");
+        let flow = &text[found.flow_id];
+        texts.push(template.id_text(flow, b"1"));
+        texts.push([&template.dedupe_head[..], &text[found.event_id]].concat());
+        let payload = &text[found.payload];
+        texts.push([&template.payload_hash_head[..], payload, PAYLOAD_HASH_TAIL].concat());
+        texts.push(flow.to_vec());
     }
-    group.finish();
-}
-
-/// Time from the first submit to the last durable answer, in a run of its own.
-fn admit_all(world: &World, partitions: u32) -> Duration {
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    let settings = settings(folder.path(), "", partitions);
-    let runtime = process::runtime().expect("a runtime");
-    runtime.block_on(async {
-        let run = PlatformRunId::parse(RUN).expect("an id");
-        let options = GateOptions {
-            own_run: Some(run),
-            tree: live_tree(),
-        };
-        let gate = start(&settings, options).await.expect("a gate");
-        let client = gate.client();
-        let begin = Instant::now();
-        let mut pending = std::collections::VecDeque::new();
-        for batch in &world.batches {
-            if pending.len() == client.window() {
-                check(pending.pop_front().expect("a full window")).await;
-            }
-            pending.push_back(
-                client
-                    .submit(batch.clone())
-                    .await
-                    .expect("a gate that takes work"),
-            );
-        }
-        for answers in pending {
-            check(answers).await;
-        }
-        let elapsed = begin.elapsed();
-        gate.stop(Duration::from_secs(10)).await;
-        elapsed
+    let times = TIMES.div_ceil(4);
+    let all = || texts.iter().map(Vec::as_slice);
+    let (mut lanes, mut single, mut ours) = (Vec::new(), Vec::new(), Vec::new());
+    let work = session.work("hashing, four digests an event", times * batch.len() as u64);
+    work.way("floor: lanes, whole messages", |watch| {
+        watch.measure(|| (0..times).for_each(|_| in_lanes(all(), &mut lanes)));
     })
+    .way("sha2 crate, one by one", |watch| {
+        watch.measure(|| (0..times).for_each(|_| one_by_one(all(), &mut single)));
+    })
+    .way("hash batch, messages in parts", |watch| {
+        watch.measure(|| (0..times).for_each(|_| in_parts(&texts, &mut ours)));
+    })
+    .run();
+    assert_eq!((&lanes, &single), (&ours, &ours), "all roads agree");
+    let mut number = Vec::new();
+    push_i64(&mut number, i64::MIN);
+    assert_eq!(number, i64::MIN.to_string().as_bytes());
 }
 
-async fn check(answers: wellspring_domain::ports::PendingOutcomes) {
-    let outcomes = answers.await.expect("answers");
-    assert!(
-        outcomes
-            .iter()
-            .all(|outcome| *outcome == ItemOutcome::Admitted)
-    );
+/// As the gate does it: messages are given in parts and finished when the cache is full.
+fn in_parts(texts: &[Vec<u8>], digests: &mut Vec<Hash32>) {
+    let (mut hashes, mut some) = (HashBatch::default(), Vec::new());
+    digests.clear();
+    for text in texts {
+        let (first, rest) = text.split_at(text.len() / 2);
+        hashes.push(&[first, rest]);
+        if hashes.bytes() >= 128 * 1024 {
+            hashes.finish(&mut some);
+            digests.append(&mut some);
+        }
+    }
+    hashes.finish(&mut some);
+    digests.append(&mut some);
 }

@@ -1,13 +1,22 @@
-//! The embedded log: events made durable per second, by frame size and partitions, on the disk and in
-//! memory (where a sync costs nothing, so the processor's share is what remains).
+//! The embedded log beside its floor: lines and decision frames made durable, by flush size and partitions, on the
+//! disk and in memory (where a sync costs nothing, so the processor's share is what remains); and what the
+//! decision rows of receipts add.
+//!
+//! `cargo bench --bench log_append`.
 
-// A benchmark measures real time.
+// A bench measures with the clock of the machine.
 #![allow(clippy::disallowed_methods)]
 
-use criterion::{Criterion, Throughput};
+#[allow(dead_code, missing_docs)] // every bench uses its own part
+mod floor;
+#[allow(dead_code, missing_docs)]
+mod support;
+
+use floor::disk::{Log, ROW_BYTES};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use support::measure::Watch;
+use support::session::Session;
 use wellspring::event_bus::embedded_log::{EmbeddedGateStore, LogOptions, PartitionCounts};
 use wellspring_domain::admission::decision::{
     Actor, DecisionRow, Flush, PartitionAppend, PolicyRev, ReceiptContext, RowOutcome, RowRef, Span,
@@ -107,7 +116,10 @@ fn push(arena: &mut Vec<u8>, bytes: &[u8]) -> Span {
 /// Moves a flush behind the one before it.
 fn advance(flush: &mut Flush) {
     flush.first_row.row += flush.rows.len() as u32;
-    let share = u64::from(flush.appends[0].events);
+    let Some(first) = flush.appends.first() else {
+        return;
+    };
+    let share = u64::from(first.events);
     for append in &mut flush.appends {
         append.first_offset += share;
     }
@@ -133,57 +145,102 @@ fn open(folder: &Path, partitions: u32) -> OpenRun {
     store.open_run(&run_id(), &layout).expect("a new run opens")
 }
 
-/// Time spent in `frames` commits.
-fn commit_frames(parent: &Path, template: &Flush, frames: u64) -> Duration {
-    let mut spent = Duration::ZERO;
+/// Commits `frames` flushes, a new run every few of them.
+fn commit_frames(watch: &mut Watch, parent: &Path, template: &Flush, frames: u64) {
     let mut left = frames;
     while left > 0 {
         let folder = tempfile::tempdir_in(parent).expect("a temporary folder");
         let mut run = open(folder.path(), template.appends.len() as u32);
         let mut next = template.clone();
         for _ in 0..left.min(FRAMES_PER_RUN) {
-            let start = Instant::now();
-            run.shards[0]
-                .log
-                .commit(&next)
-                .expect("the disk takes a frame");
-            spent += start.elapsed();
+            watch.measure(|| run.shards[0].log.commit(&next).expect("a frame"));
             advance(&mut next);
         }
         left = left.saturating_sub(FRAMES_PER_RUN);
     }
-    spent
 }
 
-fn benches(criterion: &mut Criterion) {
-    let disk = std::env::temp_dir();
-    let memory = Path::new("/dev/shm");
-    let mut group = criterion.benchmark_group("log_append");
-    group
-        .sample_size(10)
-        .measurement_time(Duration::from_secs(2));
-    for (place, folder) in [("disk", disk.as_path()), ("memory", memory)] {
-        for events in [512usize, 4096] {
-            for partitions in [1u32, 4] {
-                if !folder.is_dir() {
-                    continue;
-                }
-                let template = flush(events, partitions);
-                group.throughput(Throughput::Elements(events as u64));
-                group.bench_function(
-                    format!("{place}/{events}_events/{partitions}_partitions"),
-                    |bencher| {
-                        bencher.iter_custom(|frames| commit_frames(folder, &template, frames));
-                    },
-                );
-            }
+/// The same lines and as many rows as bytes, written and synced with nothing around it.
+fn commit_bare(watch: &mut Watch, parent: &Path, template: &Flush, frames: u64) {
+    let mut left = frames;
+    while left > 0 {
+        let folder = tempfile::tempdir_in(parent).expect("a temporary folder");
+        let mut log = Log::create(folder.path(), template.appends.len());
+        for _ in 0..left.min(FRAMES_PER_RUN) {
+            watch.measure(|| commit_once(&mut log, template));
         }
+        left = left.saturating_sub(FRAMES_PER_RUN);
     }
-    group.finish();
+}
+
+fn commit_once(log: &mut Log, template: &Flush) {
+    for append in &template.appends {
+        let lines = u64::from(append.events);
+        log.append(append.partition as usize, &append.bytes, lines);
+    }
+    for row in &template.rows {
+        let mut bytes = [0; ROW_BYTES];
+        bytes[8..40].copy_from_slice(&row.dedupe_key.0);
+        bytes[40..48].copy_from_slice(&template.decided_at.0.to_le_bytes());
+        bytes[48..80].copy_from_slice(&row.dedupe_key.0);
+        bytes[80..112].copy_from_slice(&row.payload_hash.0);
+        bytes[112..144].copy_from_slice(&row.partition_key.0);
+        log.decide(&bytes);
+    }
+    log.commit();
 }
 
 fn main() {
-    let mut criterion = Criterion::default().configure_from_args();
-    benches(&mut criterion);
-    criterion.final_summary();
+    let mut session = Session::start("log_append");
+    let disk = support::folder();
+    let memory = Path::new("/dev/shm");
+    for (place, folder) in [("disk", disk.path()), ("memory", memory)] {
+        for (events, frames) in [(512usize, 512u64), (4096, 128), (9216, 64)] {
+            for partitions in [1u32, 4] {
+                if folder.is_dir() {
+                    let template = flush(events, partitions);
+                    compare(&mut session, place, folder, &template, frames);
+                }
+            }
+        }
+    }
+    if memory.is_dir() {
+        receipt_rows(&mut session, memory);
+    }
+    session.finish();
+}
+
+fn compare(session: &mut Session, place: &str, folder: &Path, template: &Flush, frames: u64) {
+    let (events, partitions) = (template.rows.len(), template.appends.len());
+    let name = format!("log and journal flush, {place}, {events} events, {partitions} partitions");
+    let work = session.work(name, frames * events as u64);
+    work.way("floor: write, fdatasync, frame, fdatasync", |watch| {
+        commit_bare(watch, folder, template, frames);
+    })
+    .way("decision log", |watch| {
+        commit_frames(watch, folder, template, frames);
+    })
+    .run();
+}
+
+/// Decisions alone: frames without bus lines, as duplicates write them.
+fn receipt_rows(session: &mut Session, folder: &Path) {
+    let (events, frames) = (4096u32, 256);
+    let mut template = flush(events as usize, 1);
+    template.appends.clear();
+    for row in &mut template.rows {
+        let original = RowRef::default();
+        row.outcome = RowOutcome::Duplicate { original };
+    }
+    let work = session.work(
+        "receipt rows, memory, 4096 a frame",
+        frames * u64::from(events),
+    );
+    work.way("floor: rows and checksum", |watch| {
+        commit_bare(watch, folder, &template, frames);
+    })
+    .way("decision log", |watch| {
+        commit_frames(watch, folder, &template, frames);
+    })
+    .run();
 }

@@ -11,7 +11,7 @@ pub mod decision;
 mod decision_loop_guard;
 pub mod envelope;
 mod envelope_checks;
-mod envelope_reader;
+pub mod envelope_reader;
 pub mod flush_builder;
 pub mod flush_rows;
 pub mod gate_summary;
