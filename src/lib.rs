@@ -19,6 +19,7 @@ pub mod gate;
 pub mod governance_store;
 pub mod http;
 pub mod http_client;
+pub mod load;
 pub mod object_store;
 pub mod process;
 pub mod scenario_runner;

@@ -14,6 +14,7 @@ pub mod explain;
 pub mod failure;
 pub mod gate;
 mod gate_ops;
+pub mod load;
 mod managed;
 pub mod ops_client;
 pub mod oracle;
@@ -83,6 +84,8 @@ pub enum Command {
     World(world::WorldArgs),
     /// The whole main job in one go, with nothing to set up.
     Demo(demo::DemoArgs),
+    /// What a gate takes, how fast, and at what cost: open or closed loop, in process or over HTTP.
+    Load(load::LoadArgs),
     /// The daemon: gate, READY consumer, Scenario Runner and HTTP in one supervision tree.
     Up(up::UpArgs),
     /// The Ingestion Gate on its own, behind HTTP.
@@ -132,6 +135,7 @@ fn dispatch(command: Command, ctx: &CliContext) -> anyhow::Result<Outcome> {
         Command::Scenario(args) => scenario::run(args, ctx),
         Command::World(args) => world::run(args, ctx),
         Command::Demo(args) => demo::run(args, ctx),
+        Command::Load(args) => load::run(args, ctx),
         Command::Up(args) => up::run(args, ctx),
         Command::Gate(args) => gate::run(args, ctx),
         Command::Stream(args) => stream::run(args, ctx),

@@ -21,6 +21,7 @@ enum Shown {
     Lines {
         done: AtomicU64,
         last_line: Mutex<Instant>,
+        note: Mutex<String>,
     },
 }
 
@@ -40,6 +41,7 @@ impl Progress {
         let lines = Shown::Lines {
             done: AtomicU64::new(0),
             last_line: Mutex::new(Instant::now()),
+            note: Mutex::default(),
         };
         Progress {
             label,
@@ -70,6 +72,19 @@ impl Progress {
         }
     }
 
+    /// Says how it goes, beside how far it is.
+    pub fn note(&self, text: &str) {
+        match &self.shown {
+            Shown::Bar(bar) => bar.set_message(text.to_owned()),
+            Shown::Lines { note, .. } => {
+                // Another thread is printing what it found before.
+                if let Ok(mut note) = note.try_lock() {
+                    text.clone_into(&mut note);
+                }
+            }
+        }
+    }
+
     /// Ends it with a closing sentence.
     pub fn finish(&self, sentence: impl AsRef<str>) {
         if let Shown::Bar(bar) = &self.shown {
@@ -79,7 +94,10 @@ impl Progress {
     }
 
     fn maybe_line(&self, done: u64) {
-        let Shown::Lines { last_line, .. } = &self.shown else {
+        let Shown::Lines {
+            last_line, note, ..
+        } = &self.shown
+        else {
             return;
         };
         // Another thread is printing: it says the same.
@@ -90,7 +108,11 @@ impl Progress {
             return;
         }
         *last = Instant::now();
-        say(&plain_line(&self.label, done, self.total));
+        let mut line = plain_line(&self.label, done, self.total);
+        if let Some(note) = note.try_lock().ok().filter(|note| !note.is_empty()) {
+            line.push_str(&format!("; {}", *note));
+        }
+        say(&line);
     }
 }
 
@@ -120,8 +142,8 @@ fn bar(label: &str, total: Option<u64>) -> ProgressBar {
         None => ProgressBar::new_spinner(),
     };
     let template = match total {
-        Some(_) => "{prefix} [{bar:32}] {human_pos}/{human_len} {per_sec} eta {eta}",
-        None => "{prefix} {spinner} {human_pos} {per_sec}",
+        Some(_) => "{prefix} [{bar:32}] {human_pos}/{human_len} {per_sec} eta {eta} {msg}",
+        None => "{prefix} {spinner} {human_pos} {per_sec} {msg}",
     };
     if let Ok(style) = ProgressStyle::with_template(template) {
         bar.set_style(style.progress_chars("=> "));

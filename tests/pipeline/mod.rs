@@ -2,6 +2,7 @@
 
 mod demo;
 mod fixture_world;
+mod load;
 mod new_output;
 mod operators;
 mod two_processes;

@@ -80,6 +80,7 @@ fn every_file_the_pages_name_exists() {
         "benchmarks",
         "guarantees",
         "http_api",
+        "load",
         "operations",
         "runbooks/parity",
         "testing",

@@ -84,6 +84,11 @@ impl Daemon {
         String::from_utf8_lossy(&fs::read(self.err.path()).unwrap()).into_owned()
     }
 
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// True while it runs.
     pub fn is_running(&mut self) -> bool {
         self.child.try_wait().unwrap().is_none()

@@ -7,6 +7,7 @@ use super::disk::{Durability, damaged, read_small_file, replace_file};
 use super::layout;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 use wellspring_domain::ports::StoreError;
 use wellspring_domain::run_paths::RunPaths;
 
@@ -71,13 +72,42 @@ impl TopicDescription {
         Ok(Some(description))
     }
 
-    /// Writes the description of a new topic. Its folder must exist.
+    /// Writes the description of a new topic. Its folder must exist. Shards that create the topic at the same
+    /// moment all write the same; each must find its own staged file when it renames it.
     pub fn write(&self, run: &RunPaths, topic: &str) -> Result<(), StoreError> {
+        static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+        let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
         let path = layout::topic_description_path(run, topic);
         let text = format!(
             "{{\"version\":{},\"partitions\":{}}}",
             self.version, self.partitions
         );
         replace_file(Path::new(&path), text.as_bytes(), Durability::Synced)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use wellspring_domain::run_paths::PlatformRunId;
+
+    #[test]
+    fn shards_that_create_one_topic_at_once_do_not_take_each_others_files_away() {
+        let folder = tempfile::tempdir().unwrap();
+        let id = PlatformRunId::parse("platform_20260101T000000Z").unwrap();
+        let run = RunPaths::new(&folder.path().to_string_lossy(), &id);
+        std::fs::create_dir_all(layout::topic_folder(&run, "a.topic")).unwrap();
+        std::thread::scope(|scope| {
+            let create = || {
+                for _ in 0..20 {
+                    TopicDescription::new(4).write(&run, "a.topic").unwrap();
+                }
+            };
+            for _ in 0..4 {
+                scope.spawn(create);
+            }
+        });
+        let found = TopicDescription::read(&run, "a.topic").unwrap().unwrap();
+        assert_eq!(found.partitions(), 4);
     }
 }
