@@ -20,6 +20,7 @@ pub mod governance_store;
 pub mod http;
 pub mod http_client;
 pub mod load;
+pub mod long_digest;
 pub mod object_store;
 pub mod process;
 pub mod scenario_runner;

@@ -9,7 +9,7 @@ use std::io::Read;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use sha2::{Digest as _, Sha256};
+use crate::long_digest::LongDigest;
 use wellspring_domain::ids::Hash32;
 use wellspring_domain::ports::{ObjectMeta, ObjectStore, StoreError};
 use wellspring_domain::scenario::proof::{Digest, EngineOutputLocator};
@@ -221,18 +221,18 @@ fn versions(store: &dyn ObjectStore, files: &[ObjectMeta]) -> Option<Vec<FileVer
 }
 
 fn hash_files(store: &dyn ObjectStore, files: &[ObjectMeta]) -> Result<Hash32, StoreError> {
-    let mut hasher = Sha256::new();
+    let mut hasher = LongDigest::new();
     for file in files {
         hash_into(store, &file.key, &mut hasher)?;
     }
-    Ok(Hash32(hasher.finalize().into()))
+    Ok(hasher.finish())
 }
 
 /// Feeds one object's bytes to a hasher.
 pub(crate) fn hash_into(
     store: &dyn ObjectStore,
     key: &str,
-    hasher: &mut Sha256,
+    hasher: &mut LongDigest,
 ) -> Result<(), StoreError> {
     let mut reader = store.open_reader(key)?;
     let mut buffer = vec![0; READ_BYTES];

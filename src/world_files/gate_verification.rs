@@ -3,7 +3,7 @@
 //! A flag is only a claim: the digest of the bundle is recomputed and must be what the flag says. Nothing
 //! here writes.
 
-use sha2::{Digest as _, Sha256};
+use crate::long_digest::LongDigest;
 use wellspring_domain::ids::Hash32;
 use wellspring_domain::ports::{ObjectStore, StoreError};
 use wellspring_domain::scenario::proof::{
@@ -183,7 +183,7 @@ fn under_base(gate: &Gate, paths: &GatePaths, listed: &[String]) -> Vec<String> 
 
 /// SHA-256 over the concatenated bytes of the files.
 fn hash_all(store: &dyn ObjectStore, files: &[String]) -> Result<Recomputed, StoreError> {
-    let mut hasher = Sha256::new();
+    let mut hasher = LongDigest::new();
     for key in files {
         match store.head(key) {
             Ok(Some(_)) => hash_into(store, key, &mut hasher)?,
@@ -198,7 +198,7 @@ fn hash_all(store: &dyn ObjectStore, files: &[String]) -> Result<Recomputed, Sto
             Err(error) => return Err(error),
         }
     }
-    Ok(Recomputed::Digest(Hash32(hasher.finalize().into())))
+    Ok(Recomputed::Digest(hasher.finish()))
 }
 
 fn receipt(

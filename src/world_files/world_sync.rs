@@ -9,8 +9,8 @@
 use std::io::{Read, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::long_digest::LongDigest;
 use serde::Serialize;
-use sha2::{Digest as _, Sha256};
 use wellspring_domain::ids::Hash32;
 use wellspring_domain::ports::{ObjectMeta, ObjectStore, PutOutcome, StoreError, WriteMode};
 use wellspring_domain::world::checker::SealRule;
@@ -214,7 +214,7 @@ fn write(
 ) -> Result<(Hash32, bool), SyncError> {
     let mut reader = from.open_reader(key)?;
     let mut writer = to.open_writer(key, WriteMode::Once)?;
-    let mut hasher = Sha256::new();
+    let mut hasher = LongDigest::new();
     let mut buffer = vec![0; COPY_BYTES];
     loop {
         let read = match reader.read(&mut buffer) {
@@ -229,7 +229,7 @@ fn write(
             .map_err(|error| broken("write", to.absolute(key), error))?;
     }
     let written = writer.finish()? == PutOutcome::Created;
-    Ok((Hash32(hasher.finalize().into()), written))
+    Ok((hasher.finish(), written))
 }
 
 /// The store's own error inside an error of a stream, else what the stream says.
@@ -243,9 +243,9 @@ fn broken(operation: &'static str, key: String, error: std::io::Error) -> SyncEr
 }
 
 fn digest_of(store: &dyn ObjectStore, key: &str) -> Result<Hash32, StoreError> {
-    let mut hasher = Sha256::new();
+    let mut hasher = LongDigest::new();
     hash_into(store, key, &mut hasher)?;
-    Ok(Hash32(hasher.finalize().into()))
+    Ok(hasher.finish())
 }
 
 #[cfg(test)]
