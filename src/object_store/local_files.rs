@@ -11,9 +11,20 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::check_key;
+use crate::failpoints::{Artefact, Operation, Step, around, writing};
 use wellspring_domain::ports::{
     ObjectMeta, ObjectStore, ObjectWriter, PutOutcome, StoreError, WriteMode,
 };
+
+const OBJECT_WRITE: Step = Step(Artefact::Object, Operation::Write);
+const OBJECT_SYNC: Step = Step(Artefact::Object, Operation::Sync);
+const OBJECT_RENAME: Step = Step(Artefact::Object, Operation::Rename);
+const OBJECT_FOLDER_SYNC: Step = Step(Artefact::Object, Operation::FolderSync);
+const BIG_OBJECT_WRITE: Step = Step(Artefact::BigObject, Operation::Write);
+const BIG_OBJECT_SYNC: Step = Step(Artefact::BigObject, Operation::Sync);
+const LINE_WRITE: Step = Step(Artefact::ObjectLine, Operation::Write);
+const LINE_SYNC: Step = Step(Artefact::ObjectLine, Operation::Sync);
+const LINE_FOLDER_SYNC: Step = Step(Artefact::ObjectLine, Operation::FolderSync);
 
 /// How temporary files start; listings skip them.
 const TEMPORARY_PREFIX: &str = ".writing-";
@@ -220,24 +231,24 @@ impl Temporary {
         create_folder(parent(target))?;
         let (path, mut file) = Temporary::create(parent(target))?;
         let temporary = Temporary { path };
-        file.write_all(bytes)?;
-        file.sync_all()?;
+        writing(OBJECT_WRITE, bytes, |bytes| file.write_all(bytes))?;
+        around(OBJECT_SYNC, || file.sync_all())?;
         Ok(temporary)
     }
 
     /// Gives the synced file its name, and makes that durable.
     fn publish(&self, target: &Path, mode: WriteMode) -> io::Result<PutOutcome> {
         match mode {
-            WriteMode::Replace => fs::rename(&self.path, target)?,
+            WriteMode::Replace => around(OBJECT_RENAME, || fs::rename(&self.path, target))?,
             // A link fails when the name is taken, so of two writers exactly one creates the object.
-            WriteMode::Once => match fs::hard_link(&self.path, target) {
+            WriteMode::Once => match around(OBJECT_RENAME, || fs::hard_link(&self.path, target)) {
                 Err(error) if error.kind() == ErrorKind::AlreadyExists => {
                     return Ok(PutOutcome::AlreadyExists);
                 }
                 linked => linked?,
             },
         }
-        sync_folder(parent(target)).map(|()| PutOutcome::Created)
+        around(OBJECT_FOLDER_SYNC, || sync_folder(parent(target))).map(|()| PutOutcome::Created)
     }
 
     /// A name nobody has. One that exists belongs to a writer that died, or to one with the same process id
@@ -266,7 +277,7 @@ struct FileWriter {
 
 impl Write for FileWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.file.write(bytes)
+        around(BIG_OBJECT_WRITE, || self.file.write(bytes))
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -276,7 +287,7 @@ impl Write for FileWriter {
 
 impl ObjectWriter for FileWriter {
     fn finish(self: Box<Self>) -> Result<PutOutcome, StoreError> {
-        let synced = self.file.sync_all();
+        let synced = around(BIG_OBJECT_SYNC, || self.file.sync_all());
         let published = synced.and_then(|()| self.temporary.publish(&self.target, self.mode));
         published.map_err(|error| unavailable("finish", &self.key, &error))
     }
@@ -304,13 +315,13 @@ fn append(path: &Path, line: &[u8]) -> io::Result<()> {
     record.extend_from_slice(line);
     record.push(b'\n');
     // One write call, so that lines of several appenders never mix.
-    let written = file.write(&record)?;
-    if written != record.len() {
-        return Err(io::Error::other("the line was only written in part"));
-    }
-    file.sync_data()?;
+    writing(LINE_WRITE, &record, |record| match file.write(record)? {
+        written if written == record.len() => Ok(()),
+        _in_part => Err(io::Error::other("the line was only written in part")),
+    })?;
+    around(LINE_SYNC, || file.sync_data())?;
     match created {
-        true => sync_folder(parent(path)),
+        true => around(LINE_FOLDER_SYNC, || sync_folder(parent(path))),
         false => Ok(()),
     }
 }

@@ -9,10 +9,13 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
+use crate::failpoints::{Artefact, Operation, Step, around, writing};
 use serde_json::Value;
 use wellspring_domain::canonical_json::to_sj;
 use wellspring_domain::ports::{CheckpointStore, Cursor, StoreError};
 use wellspring_domain::time_text::Micros;
+
+const CURSOR: Artefact = Artefact::Checkpoint;
 
 /// A folder of checkpoints.
 #[derive(Clone, Debug)]
@@ -77,9 +80,14 @@ fn replace(folder: &Path, text: &str) -> std::io::Result<()> {
         }
         created => created?,
     };
-    file.write_all(text.as_bytes())?;
-    file.sync_data()?;
-    fs::rename(temporary, target)
+    let text = text.as_bytes();
+    writing(Step(CURSOR, Operation::Write), text, |text| {
+        file.write_all(text)
+    })?;
+    around(Step(CURSOR, Operation::Sync), || file.sync_data())?;
+    around(Step(CURSOR, Operation::Rename), || {
+        fs::rename(temporary, target)
+    })
 }
 
 /// One write a line, so that a line is never torn by another.
@@ -88,7 +96,10 @@ fn append(folder: &Path, text: &str) -> std::io::Result<()> {
         .append(true)
         .create(true)
         .open(folder.join("cursor.jsonl"))?;
-    log.write_all(format!("{text}\n").as_bytes())
+    let step = Step(Artefact::CheckpointLog, Operation::Write);
+    writing(step, format!("{text}\n").as_bytes(), |line| {
+        log.write_all(line)
+    })
 }
 
 fn unavailable(operation: &'static str, path: &Path, error: &std::io::Error) -> StoreError {

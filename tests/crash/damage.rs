@@ -1,0 +1,1 @@
+//! Files that were damaged between two runs.
