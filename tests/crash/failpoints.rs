@@ -12,6 +12,17 @@ use crate::support::world::{World, small};
 use std::time::Duration;
 use wellspring::failpoints::{Artefact, Moment, Operation, Step, point_names};
 
+/// The strictest profile, on backends of this machine.
+const PROD_ON_FOLDERS: &str = "
+profile_id: prod
+wiring:
+  object_store: {kind: file}
+  admission_db_path: admission.db
+  event_bus_kind: file
+  control_bus: {kind: file}
+  wsp_checkpoint: {backend: file}
+";
+
 fn kill(point: &str, pass: u64) -> String {
     format!("{point}=kill@{pass}")
 }
@@ -28,15 +39,11 @@ fn failpoints_are_refused_when_they_name_nothing_and_by_profiles_of_others_data(
         let refused = site.run_with(&status, &[(VARIABLE, text)]);
         refused.refused(1, "FAILPOINTS_INVALID");
     }
-    let strict = site.profile("profile_id: prod\npolicy: {}\nwiring: {}\n");
+    let strict = site.profile(PROD_ON_FOLDERS);
     let armed = strict.run_with(&status, &[(VARIABLE, "head.write.before=trace")]);
     let quiet = strict.run_with(&status, &[]);
-    assert!(
-        !quiet.stderr.contains("FAILPOINTS"),
-        "{}",
-        quiet.everything()
-    );
     armed.refused(1, "FAILPOINTS_REFUSED");
+    quiet.ok();
 }
 
 #[test]
@@ -56,27 +63,40 @@ fn every_failpoint_belongs_to_a_scene_that_reaches_it() {
 }
 
 #[test]
-fn a_stream_killed_at_any_step_goes_on_and_the_bus_is_the_world() {
-    for point in points_of(Scene::Stream) {
-        let mut reached = false;
-        for pass in passes() {
-            let run = ready_run();
-            let ended = up_with(&run, &kill(&point, pass));
-            let here = fired(&ended.stderr, &point);
-            assert_eq!(
-                here,
-                ended.code.is_none(),
-                "{point}@{pass}: {}",
-                ended.everything()
-            );
-            if !here {
-                break;
-            }
-            reached = true;
-            finish_and_judge(&run, &format!("{point}@{pass}"));
-        }
-        assert!(reached, "{point} was never passed");
+fn a_stream_killed_before_any_step_goes_on_and_the_bus_is_the_world() {
+    kill_streams(Moment::Before);
+}
+
+#[test]
+fn a_stream_killed_after_any_step_goes_on_and_the_bus_is_the_world() {
+    kill_streams(Moment::After);
+}
+
+fn kill_streams(moment: Moment) {
+    for step in steps_of(Scene::Stream) {
+        let point = point(step, moment);
+        let reached = passes()
+            .into_iter()
+            .take_while(|pass| killed(&point, *pass));
+        // In CI the second pass of a step that is passed twice, else its only one.
+        assert!(
+            reached.count() > 0 || killed(&point, 1),
+            "{point} was never passed"
+        );
     }
+}
+
+/// Kills a stream at a pass of a point and judges; false when the stream ends before.
+fn killed(point: &str, pass: u64) -> bool {
+    let run = ready_run();
+    let ended = up_with(&run, &kill(point, pass));
+    let here = fired(&ended.stderr, point);
+    let story = format!("{point}@{pass}: {}", ended.everything());
+    assert_eq!(here, ended.code.is_none(), "{story}");
+    if here {
+        finish_and_judge(&run, &story);
+    }
+    here
 }
 
 #[test]
@@ -113,7 +133,7 @@ fn a_scenario_killed_at_any_step_becomes_ready_once() {
 #[test]
 fn a_gate_killed_at_any_projection_keeps_its_word() {
     for point in points_of(Scene::Push) {
-        for pass in passes().into_iter().step_by(3) {
+        for pass in pushed_passes() {
             let mut pusher = Pusher::new();
             let armed = kill(&point, pass);
             let mut daemon = Daemon::gate_with(&pusher.site, &[(VARIABLE, &armed)]).unwrap();
@@ -124,6 +144,13 @@ fn a_gate_killed_at_any_projection_keeps_its_word() {
             pusher.finish_and_judge(&armed);
         }
     }
+}
+
+/// Projections write an object each, so a few passes say it all.
+fn pushed_passes() -> Vec<u64> {
+    let all = passes();
+    let step = all.len().div_ceil(4);
+    all.into_iter().step_by(step).collect()
 }
 
 /// A crash that leaves something to recover, and what is armed in the start after it.
