@@ -54,6 +54,17 @@ impl LocalFiles {
         check_key(key)?;
         Ok(self.root.join(key))
     }
+
+    /// The path of something that is read: a link may lead to another place below the root, never out.
+    fn path_within(&self, key: &str) -> Result<PathBuf, StoreError> {
+        let path = self.path(key)?;
+        match leaves(&self.root, &path) {
+            true => Err(StoreError::InvalidKey {
+                key: format!("{key} (a link that leads out of {})", self.root.display()),
+            }),
+            false => Ok(path),
+        }
+    }
 }
 
 fn unavailable(operation: &'static str, key: &str, error: &io::Error) -> StoreError {
@@ -100,7 +111,7 @@ impl ObjectStore for LocalFiles {
     }
 
     fn get(&self, key: &str) -> Result<Option<Vec<u8>>, StoreError> {
-        match fs::read(self.path(key)?) {
+        match fs::read(self.path_within(key)?) {
             Ok(bytes) => Ok(Some(bytes)),
             Err(error) if is_absent(&error) => Ok(None),
             Err(error) => Err(unavailable("get", key, &error)),
@@ -108,7 +119,7 @@ impl ObjectStore for LocalFiles {
     }
 
     fn get_range(&self, key: &str, start: u64, length: u64) -> Result<Vec<u8>, StoreError> {
-        let path = self.path(key)?;
+        let path = self.path_within(key)?;
         let read = || -> io::Result<Vec<u8>> {
             let file = File::open(&path)?;
             let left = file.metadata()?.len().saturating_sub(start);
@@ -138,17 +149,17 @@ impl ObjectStore for LocalFiles {
     }
 
     fn local_file(&self, key: &str) -> Option<PathBuf> {
-        self.path(key).ok()
+        self.path_within(key).ok()
     }
 
     fn open_reader(&self, key: &str) -> Result<Box<dyn Read + Send>, StoreError> {
-        let file = File::open(self.path(key)?);
+        let file = File::open(self.path_within(key)?);
         let file = file.map_err(|error| unavailable("open_reader", key, &error))?;
         Ok(Box::new(file))
     }
 
     fn head(&self, key: &str) -> Result<Option<ObjectMeta>, StoreError> {
-        match fs::metadata(self.path(key)?) {
+        match fs::metadata(self.path_within(key)?) {
             Ok(metadata) if metadata.is_file() => Ok(Some(object_meta(key.to_owned(), &metadata))),
             Ok(_) => Ok(None),
             Err(error) if is_absent(&error) => Ok(None),
@@ -162,7 +173,16 @@ impl ObjectStore for LocalFiles {
             check_key(folder)?;
         }
         let mut found = Vec::new();
-        walk(&self.root.join(folder), folder, 0, &mut found)
+        let start = self.root.join(folder);
+        if leaves(&self.root, &start) {
+            return Err(StoreError::InvalidKey {
+                key: format!(
+                    "{prefix} (a link that leads out of {})",
+                    self.root.display()
+                ),
+            });
+        }
+        walk(&self.root, &start, folder, 0, &mut found)
             .map_err(|error| unavailable("list", prefix, &error))?;
         found.sort_unstable_by(|a, b| a.key.cmp(&b.key));
         Ok(found)
@@ -188,8 +208,23 @@ fn object_meta(key: String, metadata: &fs::Metadata) -> ObjectMeta {
     }
 }
 
-/// Collects the files below a folder; links are followed, entries that vanish meanwhile are skipped.
-fn walk(folder: &Path, key: &str, depth: u32, found: &mut Vec<ObjectMeta>) -> io::Result<()> {
+/// True when a path that exists lies outside the root once its links are followed.
+fn leaves(root: &Path, path: &Path) -> bool {
+    let (Ok(root), Ok(real)) = (root.canonicalize(), path.canonicalize()) else {
+        return false;
+    };
+    !real.starts_with(root)
+}
+
+/// Collects the files below a folder. Links are followed within the root and are an error when they lead
+/// out of it; entries that vanish meanwhile are skipped.
+fn walk(
+    root: &Path,
+    folder: &Path,
+    key: &str,
+    depth: u32,
+    found: &mut Vec<ObjectMeta>,
+) -> io::Result<()> {
     if depth > FOLDER_DEPTH_MAX {
         return Err(io::Error::other("folders are nested too deeply"));
     }
@@ -211,8 +246,14 @@ fn walk(folder: &Path, key: &str, depth: u32, found: &mut Vec<ObjectMeta>) -> io
             true => name.to_owned(),
             false => format!("{key}/{name}"),
         };
+        if entry.file_type()?.is_symlink() && leaves(root, &entry.path()) {
+            let cause = format!("{child} is a link that leads out of {}", root.display());
+            return Err(io::Error::other(cause));
+        }
         match fs::metadata(entry.path()) {
-            Ok(metadata) if metadata.is_dir() => walk(&entry.path(), &child, depth + 1, found)?,
+            Ok(metadata) if metadata.is_dir() => {
+                walk(root, &entry.path(), &child, depth + 1, found)?
+            }
             Ok(metadata) => found.push(object_meta(child, &metadata)),
             Err(error) if error.kind() == ErrorKind::NotFound => {}
             Err(error) => return Err(error),
@@ -327,7 +368,7 @@ fn append(path: &Path, line: &[u8]) -> io::Result<()> {
 }
 
 /// True when a crash cut the last line short: the next line must not be glued to it.
-fn ends_in_torn_line(file: &mut File) -> io::Result<bool> {
+pub fn ends_in_torn_line(file: &mut File) -> io::Result<bool> {
     let length = file.seek(SeekFrom::End(0))?;
     if length == 0 {
         return Ok(false);

@@ -74,7 +74,9 @@ fn a_disk_that_stays_full_refuses_and_loses_nothing() {
     for point in ["bus_lines.write.before", "journal_frame.write.before"] {
         let mut pusher = Pusher::new();
         let armed = format!("{point}=enospc@3+");
-        let mut daemon = Daemon::gate_with(&pusher.site, &[(VARIABLE, &armed)]).unwrap();
+        let mut daemon = Daemon::gate_with(&pusher.site, &[(VARIABLE, &armed)])
+            .ok()
+            .unwrap();
         let url = daemon.url.clone();
         let pushing = std::thread::spawn(move || {
             pusher.round(&url);
@@ -100,7 +102,7 @@ fn a_projection_that_fails_is_tried_again_and_holds_no_answer_back() {
         for fault in faults_of(step) {
             let mut pusher = Pusher::new();
             let env = [(VARIABLE, fault.armed.as_str())];
-            let mut daemon = Daemon::gate_with(&pusher.site, &env).unwrap();
+            let mut daemon = Daemon::gate_with(&pusher.site, &env).ok().unwrap();
             pusher.until_the_end(&mut daemon, 8);
             assert!(fired(&daemon.stderr(), &fault.point), "{}", fault.armed);
             assert!(daemon.is_running(), "{}: {}", fault.armed, daemon.stderr());

@@ -136,7 +136,9 @@ fn a_gate_killed_at_any_projection_keeps_its_word() {
         for pass in pushed_passes() {
             let mut pusher = Pusher::new();
             let armed = kill(&point, pass);
-            let mut daemon = Daemon::gate_with(&pusher.site, &[(VARIABLE, &armed)]).unwrap();
+            let mut daemon = Daemon::gate_with(&pusher.site, &[(VARIABLE, &armed)])
+                .ok()
+                .unwrap();
             pusher.until_the_end(&mut daemon, 40);
             let ended = daemon.wait_for_end(Duration::from_secs(10));
             assert_eq!(ended.signal, Some(9), "{armed}: {}", daemon.stderr());

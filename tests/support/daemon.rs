@@ -49,15 +49,19 @@ impl Daemon {
         Daemon::spawn_with(site, args, &[])
     }
 
-    /// `gate serve` on a free port with environment variables; its end when that comes before it listens.
-    pub fn gate_with(site: &Site, env: &[(&str, &str)]) -> Result<Self, Ended> {
+    /// `gate serve` on a free port with environment variables; its end, and what it said, when that comes
+    /// before it listens.
+    pub fn gate_with(site: &Site, env: &[(&str, &str)]) -> Result<Self, (Ended, String)> {
         let mut daemon = Daemon::spawn_with(site, &["gate", "serve", "--port", "0"], env);
         match daemon.try_address() {
             Ok(url) => {
                 daemon.url = url;
                 Ok(daemon)
             }
-            Err(_status) => Err(daemon.wait_for_end(Duration::ZERO)),
+            Err(_status) => {
+                let ended = daemon.wait_for_end(Duration::ZERO);
+                Err((ended, daemon.stderr()))
+            }
         }
     }
 
