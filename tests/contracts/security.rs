@@ -56,6 +56,7 @@ fn every_route_but_the_probes_asks_who_is_there_and_keys_are_never_told() {
     let site = Site::new()
         .set("wiring.security.auth_mode=api_key")
         .set(format!("wiring.security.auth_allowlist={KEY}"));
+    site.new_run();
     let daemon = Daemon::start(&site, &["up", "--port", "0"]);
     let header = |key: &str| format!("X-IG-Api-Key: {key}\r\n");
     for route in GUARDED {

@@ -90,9 +90,19 @@ const CASES: &[(&str, Which, Damage, Fate)] = &[
         D::Remove,
         F::Refused,
     ),
-    ("shard-000/segment-", W::Last, D::Flip(0.0), F::Refused),
-    ("shard-000/segment-", W::Last, D::Cut(0.9), F::Refused),
-    ("shard-000/segment-", W::Last, D::Remove, F::Refused),
+    (
+        "journal/shard-000/segment-",
+        W::Last,
+        D::Flip(0.0),
+        F::Refused,
+    ),
+    (
+        "journal/shard-000/segment-",
+        W::Last,
+        D::Cut(0.9),
+        F::Refused,
+    ),
+    ("journal/shard-000/segment-", W::Last, D::Remove, F::Refused),
     ("shard-000/synced.json", W::First, D::Garbage, F::MadeAgain),
     ("shard-000/synced.json", W::First, D::Remove, F::MadeAgain),
     ("/MANIFEST.json", W::First, D::Garbage, F::MadeAgain),
@@ -327,7 +337,7 @@ fn a_damaged_checkpoint_is_refused_and_a_lost_one_only_repeats() {
         if !matches!(damage, Damage::Remove) {
             let refused = run.site.run(&UP);
             let told = refused.everything();
-            assert!(told.contains("STORE_DAMAGED"), "{story}: {told}");
+            assert!(told.contains("CHECKPOINT_UNREADABLE"), "{story}: {told}");
             assert_ne!(refused.code, Some(0), "{story}: {told}");
             fs::remove_file(&cursor).unwrap();
         }

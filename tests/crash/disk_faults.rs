@@ -20,9 +20,12 @@ struct Fault {
 fn faults_of(step: Step) -> Vec<Fault> {
     let before = point(step, Moment::Before);
     let after = point(step, Moment::After);
-    let mut faults = vec![(before.clone(), "eio@2"), (after, "eio@2")];
+    let mut faults = vec![(before.clone(), "eio@2")];
     if step.writes() {
         faults.push((before.clone(), "short@2"));
+    }
+    if std::env::var("WELLSPRING_CAMPAIGN").is_ok() {
+        faults.push((after, "eio@2"));
         faults.push((before, "enospc@2"));
     }
     let fault = |(point, action): (String, &str)| Fault {
@@ -79,7 +82,10 @@ fn a_disk_that_stays_full_refuses_and_loses_nothing() {
             .unwrap();
         let url = daemon.url.clone();
         let pushing = std::thread::spawn(move || {
-            pusher.round(&url);
+            // Only an event makes a shard write: the same ones, until nobody answers any more.
+            while pusher.again(&url) {
+                std::thread::sleep(Duration::from_millis(100));
+            }
             pusher
         });
         // Nine failures with delays that double end the shard for good, and the gate with it.

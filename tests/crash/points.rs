@@ -177,6 +177,11 @@ impl Pusher {
         whole
     }
 
+    /// The first round once more. False when an answer did not come.
+    pub fn again(&mut self, url: &str) -> bool {
+        self.push_all(url, &(0..ROUND).collect::<Vec<_>>())
+    }
+
     fn push_all(&mut self, url: &str, numbers: &[u64]) -> bool {
         let client = GateClient::new(url);
         for number in numbers {

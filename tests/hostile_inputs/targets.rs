@@ -167,7 +167,9 @@ pub fn index_run(bytes: &[u8]) {
             continue;
         };
         assert!(!block.is_empty() && block.len() * 74 <= PAGE);
-        (0..block.len()).for_each(|at| drop(block.find(&block.slot(at).key)));
+        for at in 0..block.len() {
+            let _ = block.find(&block.slot(at).key);
+        }
     }
 }
 
