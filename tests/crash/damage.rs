@@ -156,13 +156,13 @@ fn base() -> &'static Site {
 fn with_settings(site: Site) -> Site {
     [
         "wiring.gate.admission_shards=1",
-        "wiring.gate.index_shards=8",
+        "wiring.gate.index_shards=2",
         "policy.receipts_layout=objects",
     ]
     .into_iter()
     .chain([
         "wiring.gate.index_memory_bytes_max=1048576",
-        "wiring.gate.open_runs_max=4",
+        "wiring.gate.open_runs_max=32",
     ])
     .fold(site, |site, setting| site.set(setting))
 }
@@ -270,7 +270,7 @@ fn every_damaged_file_is_refused_made_again_or_named() {
         });
         let file = match which {
             Which::First => of_kind.next(),
-            Which::Last => of_kind.last(),
+            Which::Last => of_kind.next_back(),
         };
         let file = file.unwrap_or_else(|| panic!("no file {kind}"));
         do_damage(&file, *damage);
@@ -327,11 +327,8 @@ fn a_damaged_checkpoint_is_refused_and_a_lost_one_only_repeats() {
         let run = ready_run();
         let killed = up_with(&run, "checkpoint.rename.after=kill@5");
         assert_eq!(killed.code, None, "{}", killed.everything());
-        let cursor = files(&run.root().join("wsp/checkpoints")).into_keys();
-        let cursor = cursor
-            .filter(|path| path.ends_with("cursor.json"))
-            .next()
-            .unwrap();
+        let mut cursors = files(&run.root().join("wsp/checkpoints")).into_keys();
+        let cursor = cursors.find(|path| path.ends_with("cursor.json")).unwrap();
         do_damage(&cursor, damage);
         let story = format!("{damage:?}");
         if !matches!(damage, Damage::Remove) {

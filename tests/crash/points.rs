@@ -177,9 +177,9 @@ impl Pusher {
         whole
     }
 
-    /// The first round once more. False when an answer did not come.
-    pub fn again(&mut self, url: &str) -> bool {
-        self.push_all(url, &(0..ROUND).collect::<Vec<_>>())
+    /// Events that have a decision.
+    pub fn answered(&self) -> usize {
+        self.answers.len()
     }
 
     fn push_all(&mut self, url: &str, numbers: &[u64]) -> bool {

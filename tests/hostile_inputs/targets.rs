@@ -92,7 +92,9 @@ pub fn ndjson_batch(bytes: &[u8]) {
         assert!(end as usize <= bytes.len(), "{ranges:?}");
     }
     if let Some(Slow::List(items)) = slow_json::parse(bytes) {
-        let ranges = split.ok().expect("a JSON array is a batch");
+        let Ok(ranges) = split else {
+            panic!("a JSON array is a batch");
+        };
         let parts = ranges
             .iter()
             .map(|range| &bytes[range.start as usize..range.end as usize]);
