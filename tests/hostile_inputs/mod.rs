@@ -18,7 +18,7 @@ use targets::{TARGETS, Target, journal_rows};
 /// Inputs a target gets in CI.
 const INPUTS: u64 = 3_000;
 /// Longest time it gets for them.
-const CI_SECONDS: u64 = 12;
+const CI_SECONDS: u64 = 6;
 
 /// Pieces readers look for.
 const TOKENS: &[&str] = &[
