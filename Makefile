@@ -39,12 +39,14 @@ WSP_MAX_EVENTS_PER_OUTPUT ?= 0
 PLATFORM_SMOKE_MAX_EVENTS ?= 20
 DEMO_EVENTS ?= 200000
 BENCHES ?= floor data_plane in_process log_append index_claims http_push stream_sort recovery actor_hop evidence
+FUZZ_TARGET ?= envelope
+FUZZ_SECONDS ?= 300
 
 .PHONY: help
 help: ## List every verb
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-46s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
-.PHONY: build demo test test-fast lint golden bench
+.PHONY: build demo test test-fast lint golden bench campaign mutations fuzz
 build: ## Build the program
 	cargo build --release
 demo: ## Generate, seal, stream and verify a world (DEMO_EVENTS, DEMO_FLAGS)
@@ -62,6 +64,15 @@ golden: ## Write generated parts of the pages anew (reason codes)
 	WELLSPRING_UPDATE_GOLDEN=1 cargo test --test repository reason_codes
 bench: ## Every bench beside its floor; the comparison goes to target/bench/bench-report.md (BENCHES picks some)
 	cargo bench $(addprefix --bench ,$(BENCHES))
+campaign: ## Kills, failpoints, disk faults, fuzzing for hours (CAMPAIGN_KILLS, CAMPAIGN_FUZZ_SECONDS, SEEDS)
+	tests/campaign/run
+mutations: ## Deliberate bugs in a scratch copy: each must be caught by its test
+	tests/mutations/run
+fuzz: ## Coverage-guided fuzzing of FUZZ_TARGET for FUZZ_SECONDS; needs the nightly toolchain
+	command -v cargo-fuzz >/dev/null || cargo install cargo-fuzz --locked
+	mkdir -p fuzz/corpus/$(FUZZ_TARGET)
+	cargo +nightly fuzz run $(FUZZ_TARGET) fuzz/corpus/$(FUZZ_TARGET) tests/hostile_inputs/corpus/$(FUZZ_TARGET) \
+	  -- -max_total_time=$(FUZZ_SECONDS)
 
 # The parity stack: S3, Kinesis and PostgreSQL on this machine (docs/runbooks/parity.md)
 PARITY = infra/parity/with $(WELLSPRING) --profile local_parity

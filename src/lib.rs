@@ -15,6 +15,7 @@ pub mod control_bus;
 pub mod daemon;
 pub mod demo;
 pub mod event_bus;
+pub mod failpoints;
 pub mod gate;
 pub mod governance_store;
 pub mod http;

@@ -10,5 +10,6 @@
 
 mod contracts;
 mod crash;
+mod hostile_inputs;
 mod pipeline;
 mod support;

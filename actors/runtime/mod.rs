@@ -1,6 +1,8 @@
 //! Shared by all actors: credits, generations, slots, heartbeats, the live tree.
 
 pub mod credit;
+#[cfg(test)]
+mod credit_tests;
 pub mod failure;
 pub mod generation;
 pub mod heartbeat;

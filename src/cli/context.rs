@@ -2,6 +2,7 @@
 
 use super::failure::Failure;
 use super::output::OutputFormat;
+use crate::failpoints;
 use crate::settings::layers::Layers;
 use crate::settings::problem::SettingsError;
 use crate::settings::{ProfileSource, Settings};
@@ -77,6 +78,7 @@ impl CliContext {
         }
         let source = self.profile().map_err(settings_failure)?;
         let settings = Settings::load(&source, &self.layers()).map_err(settings_failure)?;
+        refuse_failpoints(&settings)?;
         Ok(self.settings.get_or_init(|| settings))
     }
 
@@ -106,6 +108,21 @@ impl CliContext {
         }
         layers
     }
+}
+
+/// Where others' data are at stake, nothing is made to fail on purpose.
+fn refuse_failpoints(settings: &Settings) -> anyhow::Result<()> {
+    if !failpoints::is_armed() || !settings.strict_seal() {
+        return Ok(());
+    }
+    let sentence = format!(
+        "the profile {} never runs with failpoints",
+        settings.profile_id
+    );
+    let hint = "unset WELLSPRING_FAILPOINTS";
+    Err(Failure::new("FAILPOINTS_REFUSED", sentence)
+        .hint(hint)
+        .into())
 }
 
 /// Settings errors as the command line shows them.

@@ -109,6 +109,9 @@ pub enum Command {
 /// Parses the arguments, runs the command, reports its error and gives the exit code.
 pub fn main_entry() -> ExitCode {
     let cli = Cli::parse();
+    if let Err(error) = crate::failpoints::arm_from_environment() {
+        return failure::exit_code(Err(Failure::of(error.code(), error).into()));
+    }
     // Kept to the end: dropping it sends the last spans.
     let telemetry = crate::telemetry::start(cli.command.verbosity());
     let mut ctx = CliContext::new(cli.global);

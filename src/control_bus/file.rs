@@ -11,6 +11,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use wellspring_domain::ports::{ControlBus, ControlRecord, ObjectStore, PutOutcome, StoreError};
 
+use crate::failpoints::{Artefact, Operation, Step, around};
 use crate::object_store::LocalFiles;
 
 /// Characters of a message id; it becomes a file name.
@@ -71,7 +72,8 @@ impl ControlBus for FileControlBus {
         let mut line = Vec::with_capacity(envelope.len() + 1);
         line.extend_from_slice(envelope);
         line.push(b'\n');
-        self.files.put_if_absent(&key, &line)
+        let step = Step(Artefact::ReadyMessage, Operation::Put);
+        around(step, || self.files.put_if_absent(&key, &line))
     }
 
     fn poll(&self, topic: &str, max: usize) -> Result<Vec<ControlRecord>, StoreError> {

@@ -19,3 +19,6 @@ pub mod sha256;
 pub mod stream;
 pub mod time_text;
 pub mod world;
+
+#[cfg(test)]
+mod properties_tests;

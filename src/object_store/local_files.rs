@@ -11,9 +11,20 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::check_key;
+use crate::failpoints::{Artefact, Operation, Step, around, writing};
 use wellspring_domain::ports::{
     ObjectMeta, ObjectStore, ObjectWriter, PutOutcome, StoreError, WriteMode,
 };
+
+const OBJECT_WRITE: Step = Step(Artefact::Object, Operation::Write);
+const OBJECT_SYNC: Step = Step(Artefact::Object, Operation::Sync);
+const OBJECT_RENAME: Step = Step(Artefact::Object, Operation::Rename);
+const OBJECT_FOLDER_SYNC: Step = Step(Artefact::Object, Operation::FolderSync);
+const BIG_OBJECT_WRITE: Step = Step(Artefact::BigObject, Operation::Write);
+const BIG_OBJECT_SYNC: Step = Step(Artefact::BigObject, Operation::Sync);
+const LINE_WRITE: Step = Step(Artefact::ObjectLine, Operation::Write);
+const LINE_SYNC: Step = Step(Artefact::ObjectLine, Operation::Sync);
+const LINE_FOLDER_SYNC: Step = Step(Artefact::ObjectLine, Operation::FolderSync);
 
 /// How temporary files start; listings skip them.
 const TEMPORARY_PREFIX: &str = ".writing-";
@@ -42,6 +53,17 @@ impl LocalFiles {
     fn path(&self, key: &str) -> Result<PathBuf, StoreError> {
         check_key(key)?;
         Ok(self.root.join(key))
+    }
+
+    /// The path of something that is read: a link may lead to another place below the root, never out.
+    fn path_within(&self, key: &str) -> Result<PathBuf, StoreError> {
+        let path = self.path(key)?;
+        match leaves(&self.root, &path) {
+            true => Err(StoreError::InvalidKey {
+                key: format!("{key} (a link that leads out of {})", self.root.display()),
+            }),
+            false => Ok(path),
+        }
     }
 }
 
@@ -89,7 +111,7 @@ impl ObjectStore for LocalFiles {
     }
 
     fn get(&self, key: &str) -> Result<Option<Vec<u8>>, StoreError> {
-        match fs::read(self.path(key)?) {
+        match fs::read(self.path_within(key)?) {
             Ok(bytes) => Ok(Some(bytes)),
             Err(error) if is_absent(&error) => Ok(None),
             Err(error) => Err(unavailable("get", key, &error)),
@@ -97,7 +119,7 @@ impl ObjectStore for LocalFiles {
     }
 
     fn get_range(&self, key: &str, start: u64, length: u64) -> Result<Vec<u8>, StoreError> {
-        let path = self.path(key)?;
+        let path = self.path_within(key)?;
         let read = || -> io::Result<Vec<u8>> {
             let file = File::open(&path)?;
             let left = file.metadata()?.len().saturating_sub(start);
@@ -127,17 +149,17 @@ impl ObjectStore for LocalFiles {
     }
 
     fn local_file(&self, key: &str) -> Option<PathBuf> {
-        self.path(key).ok()
+        self.path_within(key).ok()
     }
 
     fn open_reader(&self, key: &str) -> Result<Box<dyn Read + Send>, StoreError> {
-        let file = File::open(self.path(key)?);
+        let file = File::open(self.path_within(key)?);
         let file = file.map_err(|error| unavailable("open_reader", key, &error))?;
         Ok(Box::new(file))
     }
 
     fn head(&self, key: &str) -> Result<Option<ObjectMeta>, StoreError> {
-        match fs::metadata(self.path(key)?) {
+        match fs::metadata(self.path_within(key)?) {
             Ok(metadata) if metadata.is_file() => Ok(Some(object_meta(key.to_owned(), &metadata))),
             Ok(_) => Ok(None),
             Err(error) if is_absent(&error) => Ok(None),
@@ -151,7 +173,16 @@ impl ObjectStore for LocalFiles {
             check_key(folder)?;
         }
         let mut found = Vec::new();
-        walk(&self.root.join(folder), folder, 0, &mut found)
+        let start = self.root.join(folder);
+        if leaves(&self.root, &start) {
+            return Err(StoreError::InvalidKey {
+                key: format!(
+                    "{prefix} (a link that leads out of {})",
+                    self.root.display()
+                ),
+            });
+        }
+        walk(&self.root, &start, folder, 0, &mut found)
             .map_err(|error| unavailable("list", prefix, &error))?;
         found.sort_unstable_by(|a, b| a.key.cmp(&b.key));
         Ok(found)
@@ -177,8 +208,23 @@ fn object_meta(key: String, metadata: &fs::Metadata) -> ObjectMeta {
     }
 }
 
-/// Collects the files below a folder; links are followed, entries that vanish meanwhile are skipped.
-fn walk(folder: &Path, key: &str, depth: u32, found: &mut Vec<ObjectMeta>) -> io::Result<()> {
+/// True when a path that exists lies outside the root once its links are followed.
+fn leaves(root: &Path, path: &Path) -> bool {
+    let (Ok(root), Ok(real)) = (root.canonicalize(), path.canonicalize()) else {
+        return false;
+    };
+    !real.starts_with(root)
+}
+
+/// Collects the files below a folder. Links are followed within the root and are an error when they lead
+/// out of it; entries that vanish meanwhile are skipped.
+fn walk(
+    root: &Path,
+    folder: &Path,
+    key: &str,
+    depth: u32,
+    found: &mut Vec<ObjectMeta>,
+) -> io::Result<()> {
     if depth > FOLDER_DEPTH_MAX {
         return Err(io::Error::other("folders are nested too deeply"));
     }
@@ -200,8 +246,14 @@ fn walk(folder: &Path, key: &str, depth: u32, found: &mut Vec<ObjectMeta>) -> io
             true => name.to_owned(),
             false => format!("{key}/{name}"),
         };
+        if entry.file_type()?.is_symlink() && leaves(root, &entry.path()) {
+            let cause = format!("{child} is a link that leads out of {}", root.display());
+            return Err(io::Error::other(cause));
+        }
         match fs::metadata(entry.path()) {
-            Ok(metadata) if metadata.is_dir() => walk(&entry.path(), &child, depth + 1, found)?,
+            Ok(metadata) if metadata.is_dir() => {
+                walk(root, &entry.path(), &child, depth + 1, found)?
+            }
             Ok(metadata) => found.push(object_meta(child, &metadata)),
             Err(error) if error.kind() == ErrorKind::NotFound => {}
             Err(error) => return Err(error),
@@ -220,24 +272,24 @@ impl Temporary {
         create_folder(parent(target))?;
         let (path, mut file) = Temporary::create(parent(target))?;
         let temporary = Temporary { path };
-        file.write_all(bytes)?;
-        file.sync_all()?;
+        writing(OBJECT_WRITE, bytes, |bytes| file.write_all(bytes))?;
+        around(OBJECT_SYNC, || file.sync_all())?;
         Ok(temporary)
     }
 
     /// Gives the synced file its name, and makes that durable.
     fn publish(&self, target: &Path, mode: WriteMode) -> io::Result<PutOutcome> {
         match mode {
-            WriteMode::Replace => fs::rename(&self.path, target)?,
+            WriteMode::Replace => around(OBJECT_RENAME, || fs::rename(&self.path, target))?,
             // A link fails when the name is taken, so of two writers exactly one creates the object.
-            WriteMode::Once => match fs::hard_link(&self.path, target) {
+            WriteMode::Once => match around(OBJECT_RENAME, || fs::hard_link(&self.path, target)) {
                 Err(error) if error.kind() == ErrorKind::AlreadyExists => {
                     return Ok(PutOutcome::AlreadyExists);
                 }
                 linked => linked?,
             },
         }
-        sync_folder(parent(target)).map(|()| PutOutcome::Created)
+        around(OBJECT_FOLDER_SYNC, || sync_folder(parent(target))).map(|()| PutOutcome::Created)
     }
 
     /// A name nobody has. One that exists belongs to a writer that died, or to one with the same process id
@@ -266,7 +318,7 @@ struct FileWriter {
 
 impl Write for FileWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.file.write(bytes)
+        around(BIG_OBJECT_WRITE, || self.file.write(bytes))
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -276,7 +328,7 @@ impl Write for FileWriter {
 
 impl ObjectWriter for FileWriter {
     fn finish(self: Box<Self>) -> Result<PutOutcome, StoreError> {
-        let synced = self.file.sync_all();
+        let synced = around(BIG_OBJECT_SYNC, || self.file.sync_all());
         let published = synced.and_then(|()| self.temporary.publish(&self.target, self.mode));
         published.map_err(|error| unavailable("finish", &self.key, &error))
     }
@@ -304,19 +356,19 @@ fn append(path: &Path, line: &[u8]) -> io::Result<()> {
     record.extend_from_slice(line);
     record.push(b'\n');
     // One write call, so that lines of several appenders never mix.
-    let written = file.write(&record)?;
-    if written != record.len() {
-        return Err(io::Error::other("the line was only written in part"));
-    }
-    file.sync_data()?;
+    writing(LINE_WRITE, &record, |record| match file.write(record)? {
+        written if written == record.len() => Ok(()),
+        _in_part => Err(io::Error::other("the line was only written in part")),
+    })?;
+    around(LINE_SYNC, || file.sync_data())?;
     match created {
-        true => sync_folder(parent(path)),
+        true => around(LINE_FOLDER_SYNC, || sync_folder(parent(path))),
         false => Ok(()),
     }
 }
 
 /// True when a crash cut the last line short: the next line must not be glued to it.
-fn ends_in_torn_line(file: &mut File) -> io::Result<bool> {
+pub fn ends_in_torn_line(file: &mut File) -> io::Result<bool> {
     let length = file.seek(SeekFrom::End(0))?;
     if length == 0 {
         return Ok(false);

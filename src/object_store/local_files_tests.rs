@@ -260,3 +260,37 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_link_that_leads_out_of_the_root_is_never_followed() {
+    let (folder, store) = store();
+    store.put("inside/a", b"own").unwrap();
+    let secret = folder.path().join("secret");
+    fs::create_dir(&secret).unwrap();
+    fs::write(secret.join("key"), b"secret").unwrap();
+    let link = |name: &str, target: &Path| {
+        std::os::unix::fs::symlink(target, store.root().join(name)).unwrap();
+    };
+    link("file", &secret.join("key"));
+    link("folder", &secret);
+    let refused = |result: Result<(), StoreError>| {
+        assert_eq!(result.unwrap_err().code(), "STORE_KEY_INVALID");
+    };
+    for key in ["file", "folder/key"] {
+        refused(store.get(key).map(drop));
+        refused(store.get_range(key, 0, 6).map(drop));
+        refused(store.open_reader(key).map(drop));
+        refused(store.head(key).map(drop));
+        assert_eq!(store.local_file(key), None, "{key}");
+    }
+    refused(store.list("folder").map(drop));
+    assert!(
+        store.list("").is_err(),
+        "a listing says that a link leads out"
+    );
+    fs::remove_file(store.root().join("file")).unwrap();
+    fs::remove_file(store.root().join("folder")).unwrap();
+    link("within", &store.root().join("inside"));
+    assert_eq!(store.get("within/a").unwrap().as_deref(), Some(&b"own"[..]));
+    assert_eq!(keys(&store.list("").unwrap()), ["inside/a", "within/a"]);
+}

@@ -6,6 +6,7 @@
 //! the next row group is fetched by a thread of its own while one is decoded, within a byte bound.
 
 use std::error::Error;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, sync_channel};
 
@@ -61,7 +62,8 @@ pub struct PartReader {
     path: PathBuf,
     schema: SchemaRef,
     next_row: u64,
-    batches: Batches,
+    /// `None` once a part was found to be broken.
+    batches: Option<Batches>,
 }
 
 /// Where the next batch comes from.
@@ -104,6 +106,17 @@ impl PartReader {
     /// Opens a part and stands before row `start_row` (0-based). A start beyond the end gives no rows.
     pub fn open(part: &PartLocation, batch_size: usize, start_row: u64) -> Result<Self, PartError> {
         let path = part.shown();
+        guarded(&path, || {
+            PartReader::open_plain(part, batch_size, start_row)
+        })
+    }
+
+    fn open_plain(
+        part: &PartLocation,
+        batch_size: usize,
+        start_row: u64,
+    ) -> Result<Self, PartError> {
+        let path = part.shown();
         let bytes = part.open()?;
         let metadata = load_metadata(&path, &bytes, start_row)?;
         let (first_group, rows_before) = group_at(&metadata, start_row);
@@ -127,7 +140,7 @@ impl PartReader {
             path,
             schema,
             next_row: start_row,
-            batches,
+            batches: Some(batches),
         })
     }
 
@@ -208,9 +221,14 @@ impl Iterator for PartReader {
     type Item = Result<PartBatch, PartError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let rows = match self.batches.next(&self.path)? {
+        let batches = self.batches.as_mut()?;
+        let decoded = guarded(&self.path, || batches.next(&self.path).transpose());
+        let rows = match decoded.transpose()? {
             Ok(rows) => rows,
-            Err(error) => return Some(Err(error)),
+            Err(error) => {
+                self.batches = None;
+                return Some(Err(error));
+            }
         };
         let first_row = self.next_row;
         self.next_row += rows.num_rows() as u64;
@@ -218,10 +236,23 @@ impl Iterator for PartReader {
     }
 }
 
+/// The decoder asserts what a damaged part may not hold: that, too, means the part is damaged.
+fn guarded<T>(path: &Path, decode: impl FnOnce() -> Result<T, PartError>) -> Result<T, PartError> {
+    catch_unwind(AssertUnwindSafe(decode)).unwrap_or_else(|_panic| {
+        Err(PartError::Decode {
+            path: path.to_owned(),
+            reason: "the decoder cannot make sense of it".to_owned(),
+        })
+    })
+}
+
 /// Number of rows of a part, from its footer.
 pub fn row_count(part: &PartLocation) -> Result<u64, PartError> {
-    let metadata = load_metadata(&part.shown(), &part.open()?, 0)?;
-    Ok(total_rows(&metadata))
+    let path = part.shown();
+    guarded(&path, || {
+        let metadata = load_metadata(&path, &part.open()?, 0)?;
+        Ok(total_rows(&metadata))
+    })
 }
 
 /// The page index is only worth its bytes when the reader does not start at row 0.

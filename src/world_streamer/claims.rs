@@ -11,6 +11,9 @@ use wellspring_domain::canonical_json::to_cj;
 use wellspring_domain::ports::{ObjectStore, PutOutcome, StoreError};
 
 use super::processes;
+use crate::failpoints::{Artefact, Operation, Step, around};
+
+const CLAIM: Step = Step(Artefact::ReadyClaim, Operation::Put);
 
 /// Claims of one message that are tried before somebody else is taken to have it.
 const CLAIMS_TRIED_MAX: u32 = 10_000;
@@ -63,7 +66,7 @@ fn claim_as(
         let key = format!("{stem}.claim-{number}.json");
         let holder = match store.get(&key)? {
             Some(bytes) => bytes,
-            None => match store.put_if_absent(&key, text.as_bytes())? {
+            None => match around(CLAIM, || store.put_if_absent(&key, text.as_bytes()))? {
                 PutOutcome::Created => return Ok(ClaimOutcome::Ours),
                 PutOutcome::AlreadyExists => store.get(&key)?.unwrap_or_default(),
             },

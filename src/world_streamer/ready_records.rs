@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::failpoints::{Artefact, Operation, Step, around};
 use serde_json::json;
 use wellspring_actors::world_stream::ready_desk::ReadyOutcome;
 use wellspring_domain::canonical_json::to_cj;
@@ -57,6 +58,7 @@ impl ReadyRecords {
             "ts_utc": now.format_off(),
         }));
         let line = line.expect("texts and numbers have a canonical form");
-        self.store.append_line(&key, line.as_bytes())
+        let step = Step(Artefact::ReadyRecord, Operation::Put);
+        around(step, || self.store.append_line(&key, line.as_bytes()))
     }
 }

@@ -14,5 +14,6 @@ mod ready_decisions;
 mod register;
 mod scenario_reemit;
 mod scenario_run;
+mod security;
 mod stream_refusals;
 mod supervision_tree;

@@ -82,6 +82,10 @@ const PROVOKED: &[(&str, &str)] = &[
         "S3_REGION_WRONG S3_REQUEST_REFUSED",
     ),
     (
+        "tests/crash/failpoints.rs",
+        "FAILPOINTS_INVALID FAILPOINTS_REFUSED",
+    ),
+    (
         "tests/support/push_cases.rs",
         "ENVELOPE_INVALID PINS_MISSING SCHEMA_POLICY_MISSING SCHEMA_VERSION_REQUIRED \
       SCHEMA_VERSION_NOT_ALLOWED SCHEMA_FAIL",

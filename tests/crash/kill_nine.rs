@@ -2,13 +2,17 @@
 //! true, and no checkpoint ahead of an acknowledgement.
 //!
 //! `WELLSPRING_CRASH_EVENTS` sets the size of the run (traffic and context together), 300,000 for the
-//! full promise; the default keeps the whole test suite short.
+//! full promise; the default keeps the whole test suite short. `WELLSPRING_CRASH_KILLS` adds kills at random
+//! moments, ten to a run (a campaign takes 200); the seed of their moments is printed.
 
 use std::collections::HashMap;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::time::{Duration, Instant};
+
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
 
 use crate::support::daemon::Daemon;
 use crate::support::run::{ReadyRun, checkpointed_rows};
@@ -113,6 +117,52 @@ fn five_kills_lose_nothing_double_nothing_and_reorder_nothing() {
     assert_eq!(found.receipts("ADMIT"), total);
     assert_eq!(found.checked("order_per_key"), total);
     assert_eq!(found.rows(STREAMED[3]), traffic);
+}
+
+/// Kills of one run in a campaign, and its events.
+const KILLS_A_RUN: u64 = 10;
+const EVENTS_OF_A_RUN: u64 = 20_000;
+
+#[test]
+fn kills_at_random_moments_lose_nothing() {
+    let kills = std::env::var("WELLSPRING_CRASH_KILLS").ok();
+    let kills: u64 = kills.map_or(2, |text| text.parse().expect("a number of kills"));
+    let world = World::generate(EVENTS_OF_A_RUN * 2 / 5, 78, 2);
+    world.pack();
+    world.sort();
+    let seed = u64::from(std::process::id());
+    println!("kills at random moments, seed {seed}");
+    let mut random = StdRng::seed_from_u64(seed);
+    let mut left = kills;
+    while left > 0 {
+        let now = left.min(KILLS_A_RUN);
+        killed_at_random(&world, now, &mut random);
+        left -= now;
+    }
+}
+
+fn killed_at_random(world: &World, kills: u64, random: &mut StdRng) {
+    let run = ReadyRun::new(world);
+    let mut shares: Vec<f64> = (0..kills)
+        .map(|_| random.random_range(0.05..0.93))
+        .collect();
+    shares.sort_by(f64::total_cmp);
+    for share in shares {
+        // The whole world in about six seconds, so that a kill falls where it should.
+        let speedup = (WORLD_SECONDS / 6.0).to_string();
+        let mut daemon = Daemon::start(&run.site, &["up", "--port", "0", "--speedup", &speedup]);
+        let wanted = (share * EVENTS_OF_A_RUN as f64) as u64;
+        let seen = wait_for_events(&mut daemon, &run.root(), wanted);
+        std::thread::sleep(Duration::from_micros(random.random_range(0..30_000)));
+        assert_eq!(daemon.kill().signal, Some(9));
+        println!("killed with {seen} of {EVENTS_OF_A_RUN} events admitted");
+        assert_no_checkpoint_is_ahead(&run.root());
+    }
+    run.up_once(&[]).ok();
+    run.verify();
+    let found = run.recompute(&[]);
+    assert_eq!(found.summary["events"], EVENTS_OF_A_RUN);
+    assert_eq!(found.receipts("ADMIT"), EVENTS_OF_A_RUN);
 }
 
 fn wait_for_events(daemon: &mut Daemon, run_root: &Path, wanted: u64) -> u64 {

@@ -3,7 +3,7 @@
 use super::{root, text_of};
 use std::process::Command;
 
-const LINES_MAX: usize = 150;
+const LINES_MAX: usize = 175;
 
 const TARGETS: [&str; 35] = [
     "help",

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::os::unix::process::ExitStatusExt;
-use std::process::{Child, Stdio};
+use std::process::{Child, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -46,8 +46,29 @@ impl Daemon {
 
     /// Any command that runs for a while; returns at once.
     pub fn spawn(site: &Site, args: &[&str]) -> Self {
+        Daemon::spawn_with(site, args, &[])
+    }
+
+    /// `gate serve` on a free port with environment variables; its end, and what it said, when that comes
+    /// before it listens.
+    pub fn gate_with(site: &Site, env: &[(&str, &str)]) -> Result<Self, (Ended, String)> {
+        let mut daemon = Daemon::spawn_with(site, &["gate", "serve", "--port", "0"], env);
+        match daemon.try_address() {
+            Ok(url) => {
+                daemon.url = url;
+                Ok(daemon)
+            }
+            Err(_status) => {
+                let ended = daemon.wait_for_end(Duration::ZERO);
+                Err((ended, daemon.stderr()))
+            }
+        }
+    }
+
+    fn spawn_with(site: &Site, args: &[&str], env: &[(&str, &str)]) -> Self {
         let err = tempfile::NamedTempFile::new_in(site.path()).unwrap();
         let mut command = site.program();
+        command.envs(env.iter().copied());
         command
             .args(args)
             .stdin(Stdio::null())
@@ -62,6 +83,13 @@ impl Daemon {
     }
 
     fn wait_for_address(&mut self) -> String {
+        self.try_address().unwrap_or_else(|status| {
+            let said = self.stderr();
+            panic!("the daemon ended with {status} before it listened: {said}")
+        })
+    }
+
+    fn try_address(&mut self) -> Result<String, ExitStatus> {
         let end = Instant::now() + START_TIMEOUT;
         loop {
             let said = self.stderr();
@@ -69,10 +97,10 @@ impl Daemon {
                 .lines()
                 .find_map(|line| line.split_once("wellspring listens on "));
             if let (Some((_, url)), true) = (line, said.ends_with('\n')) {
-                return url.trim().to_owned();
+                return Ok(url.trim().to_owned());
             }
             if let Some(status) = self.child.try_wait().unwrap() {
-                panic!("the daemon ended with {status} before it listened: {said}");
+                return Err(status);
             }
             assert!(Instant::now() < end, "the daemon does not listen: {said}");
             std::thread::sleep(Duration::from_millis(10));
@@ -114,6 +142,11 @@ impl Daemon {
     pub fn terminate_and_tell(mut self) -> String {
         self.end_by(Signal::TERM);
         self.stderr()
+    }
+
+    /// Waits for an end that comes by itself.
+    pub fn wait_for_end(&mut self, at_most: Duration) -> Ended {
+        self.ended(Instant::now(), at_most)
     }
 
     /// SIGKILL, as a crash would.

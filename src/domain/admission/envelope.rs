@@ -165,11 +165,9 @@ impl<'a> Envelope<'a> {
                 envelope.scan_payload(&mut scanner, text, start)?;
                 ValueKind::Object
             } else {
-                // Only order inside the payload matters: elsewhere it is not hashed.
-                let sorted = scanner.sorted;
-                let kind = scanner.value(1)?;
-                scanner.sorted = sorted;
-                kind
+                // An object here is wrong anyway; unsorted, the slow road finds out whether a key is
+                // repeated in it.
+                scanner.value(1)?
             };
             let value = start..scanner.position() as u32;
             repeated |= envelope.place(text, &Member { key, value, kind });

@@ -149,7 +149,9 @@ impl RunHeader {
             filter_crc: u32_at(page, 60),
             index_crc: u32_at(page, 64),
         };
-        match header.blocks_at + header.blocks * PAGE as u64 == file_bytes {
+        let blocks_bytes = header.blocks.checked_mul(PAGE as u64);
+        let end = blocks_bytes.and_then(|bytes| header.blocks_at.checked_add(bytes));
+        match end == Some(file_bytes) {
             true => Ok(header),
             false => Err(PageError::Damaged("file size")),
         }
@@ -208,8 +210,11 @@ pub fn decode_block(
     page: &[u8],
     crc32c: impl Fn(&[u8]) -> u32,
 ) -> Result<BlockView<'_>, PageError> {
+    if page.len() != PAGE {
+        return Err(PageError::Damaged("block size"));
+    }
     let count = usize::from(u16::from_le_bytes([page[0], page[1]]));
-    if page.len() != PAGE || count > BLOCK_ENTRIES || count == 0 {
+    if count > BLOCK_ENTRIES || count == 0 {
         return Err(PageError::Damaged("block head"));
     }
     if block_crc(page, crc32c) != u32_at(page, 4) {

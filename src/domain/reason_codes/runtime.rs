@@ -14,6 +14,20 @@ pub const CHAPTER: Chapter = Chapter {
             "check disk and permissions; nothing unwritten was answered as admitted",
         ),
         row(
+            "FAILPOINTS_INVALID",
+            &[Config],
+            FixTheCause,
+            "`WELLSPRING_FAILPOINTS` names no failpoint of this program, or no action",
+            "unset it; `src/failpoints` says what it may hold in tests",
+        ),
+        row(
+            "FAILPOINTS_REFUSED",
+            &[Config],
+            FixTheCause,
+            "failpoints are armed, and this profile never runs with them",
+            "unset `WELLSPRING_FAILPOINTS`",
+        ),
+        row(
             "FSYNC_FAILED",
             &[Gate, Supervision],
             FixTheCause,

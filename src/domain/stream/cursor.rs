@@ -82,7 +82,8 @@ pub fn resume_point(
     })?;
     Ok(ResumePoint {
         part,
-        row: cursor.last_row_index + 1,
+        // A row no part has is refused below, however large it is.
+        row: cursor.last_row_index.saturating_add(1),
     })
 }
 

@@ -9,6 +9,7 @@ use super::head::{TopicDescription, publish_head};
 use super::journal_recovery::rewrite_range;
 use super::layout;
 use super::run_state::{EndMap, LineEnd, PartitionKey, RunState};
+use crate::failpoints::{Artefact, Operation, Step, around};
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -112,12 +113,16 @@ impl InspectedPartition {
                 "cut bus lines that were never committed"
             );
             let file = LogFile::open(&self.path, &state.options().faults)?;
-            file.truncate(self.end.next_byte)?;
-            file.sync_all()?;
+            let step = Step(Artefact::BusLines, Operation::Cut);
+            around(step, || {
+                file.truncate(self.end.next_byte)
+                    .and_then(|()| file.sync_all())
+            })?;
         }
         if let Some(start) = self.rewrite_from {
             let file = LogFile::open(&self.path, &state.options().faults)?;
-            rewrite_range(&file, start, self.end.next_byte)?;
+            let step = Step(Artefact::BusLines, Operation::Rewrite);
+            around(step, || rewrite_range(&file, start, self.end.next_byte))?;
         }
         let (topic, partition) = &self.key;
         let head = layout::head_path(state.run(), topic, *partition);

@@ -9,10 +9,13 @@ use super::partition_writer::PartitionWriters;
 use super::publisher::Publisher;
 use super::run_state::RunState;
 use super::sync_pool::SyncPool;
+use crate::failpoints::{Artefact, Operation, Step, around};
 use std::sync::Arc;
 use wellspring_domain::admission::commit_report::CommitReport;
 use wellspring_domain::admission::decision::{Flush, PartitionAppend};
 use wellspring_domain::ports::{DecisionLog, StoreError};
+
+const LINES_SYNC: Step = Step(Artefact::BusLines, Operation::Sync);
 
 /// Makes one shard's decisions durable (contract 7.3, 8). After an error nothing more is accepted:
 /// what is on the disk is unknown until the shard is recovered, and after an error of the operation
@@ -57,7 +60,7 @@ impl EmbeddedDecisionLog {
             self.placed.push(self.partitions.append(append)?);
         }
         self.partitions.take_touched(&mut self.touched);
-        self.syncs.sync_data(&self.touched)?;
+        around(LINES_SYNC, || self.syncs.sync_data(&self.touched))?;
         let ends = if flush.first_row.row == 0 {
             self.publisher.ends()
         } else {

@@ -3,6 +3,7 @@
 //! Every failure carries the operation and the path. [`DiskFaults`] lets a test make any write or
 //! sync fail, in the middle if it wants.
 
+use crate::failpoints::{Artefact, Operation, Step, around, writing};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
@@ -163,19 +164,32 @@ pub enum Durability {
     Renamed,
 }
 
-/// Replaces a small file through `<name>.tmp` and a rename.
-pub fn replace_file(path: &Path, bytes: &[u8], durability: Durability) -> Result<(), StoreError> {
+/// Replaces a small file through `<name>.tmp` and a rename. `what` names its durable steps.
+pub fn replace_file(
+    path: &Path,
+    bytes: &[u8],
+    durability: Durability,
+    what: Artefact,
+) -> Result<(), StoreError> {
     let mut name = path.as_os_str().to_owned();
     name.push(".tmp");
     let temporary = PathBuf::from(name);
     let mut file = File::create(&temporary).map_err(failed("create", &temporary))?;
-    file.write_all(bytes).map_err(failed("write", &temporary))?;
+    writing(Step(what, Operation::Write), bytes, |bytes| {
+        file.write_all(bytes).map_err(failed("write", &temporary))
+    })?;
     if durability == Durability::Synced {
-        file.sync_all().map_err(failed("fsync", &temporary))?;
+        around(Step(what, Operation::Sync), || {
+            file.sync_all().map_err(failed("fsync", &temporary))
+        })?;
     }
-    fs::rename(&temporary, path).map_err(failed("rename", path))?;
+    around(Step(what, Operation::Rename), || {
+        fs::rename(&temporary, path).map_err(failed("rename", path))
+    })?;
     match (durability, path.parent()) {
-        (Durability::Synced, Some(folder)) => sync_folder(folder),
+        (Durability::Synced, Some(folder)) => {
+            around(Step(what, Operation::FolderSync), || sync_folder(folder))
+        }
         _ => Ok(()),
     }
 }

@@ -5,6 +5,7 @@
 
 use super::disk::{Durability, damaged, read_small_file, replace_file};
 use super::layout;
+use crate::failpoints::Artefact;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
@@ -22,7 +23,7 @@ struct Head {
 /// Replaces a head file.
 pub fn publish_head(path: &Path, next_offset: u64) -> Result<(), StoreError> {
     let text = format!("{{\"next_offset\":{next_offset}}}");
-    replace_file(path, text.as_bytes(), Durability::Renamed)
+    replace_file(path, text.as_bytes(), Durability::Renamed, Artefact::Head)
 }
 
 /// Reads a head; `None` when it is absent or not a head (it is only a hint, contract 8).
@@ -82,7 +83,12 @@ impl TopicDescription {
             "{{\"version\":{},\"partitions\":{}}}",
             self.version, self.partitions
         );
-        replace_file(Path::new(&path), text.as_bytes(), Durability::Synced)
+        replace_file(
+            Path::new(&path),
+            text.as_bytes(),
+            Durability::Synced,
+            Artefact::TopicDescription,
+        )
     }
 }
 

@@ -14,6 +14,7 @@ use super::run_state::EndMap;
 use super::segment::{FrameCursor, SegmentFile, Step, Verdict, header_is_unwritten};
 use super::segment_walk::{open_segment, segments_of};
 use super::synced_mark::SyncedMark;
+use crate::failpoints::{self, Artefact, Operation, around};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -94,18 +95,21 @@ impl InspectedJournal {
                 "cut an incomplete frame from the journal; it was never answered for"
             );
             let file = LogFile::open(&cut.path, faults)?;
-            file.truncate(cut.offset)?;
-            file.sync_all()?;
+            let step = failpoints::Step(Artefact::JournalFrame, Operation::Cut);
+            around(step, || {
+                file.truncate(cut.offset).and_then(|()| file.sync_all())
+            })?;
         }
         for rewrite in &self.rewrites {
-            rewrite_range(
-                &LogFile::open(&rewrite.path, faults)?,
-                rewrite.start,
-                rewrite.end,
-            )?;
+            let file = LogFile::open(&rewrite.path, faults)?;
+            let step = failpoints::Step(Artefact::JournalFrame, Operation::Rewrite);
+            around(step, || rewrite_range(&file, rewrite.start, rewrite.end))?;
         }
         if let Some(path) = &self.remove {
-            fs::remove_file(path).map_err(failed("remove", path))?;
+            let step = failpoints::Step(Artefact::JournalSegment, Operation::Remove);
+            around(step, || {
+                fs::remove_file(path).map_err(failed("remove", path))
+            })?;
         }
         match self
             .rewrites

@@ -5,10 +5,17 @@ use super::format::{SEGMENT_HEADER_BYTES, SegmentHeader};
 use super::frame_decode::ConfirmedEnd;
 use super::frame_encode::{FrameEncoder, PlacedAppend};
 use super::layout;
+use crate::failpoints::{Artefact, Operation, Step, around, writing};
 use std::path::PathBuf;
 use wellspring_domain::admission::decision::{Flush, RowRef};
 use wellspring_domain::ports::StoreError;
 use wellspring_domain::run_paths::RunPaths;
+
+const FRAME_WRITE: Step = Step(Artefact::JournalFrame, Operation::Write);
+const FRAME_SYNC: Step = Step(Artefact::JournalFrame, Operation::Sync);
+const SEGMENT_WRITE: Step = Step(Artefact::JournalSegment, Operation::Write);
+const SEGMENT_SYNC: Step = Step(Artefact::JournalSegment, Operation::Sync);
+const SEGMENT_FOLDER_SYNC: Step = Step(Artefact::JournalSegment, Operation::FolderSync);
 
 /// Where a journal ends, on the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,8 +98,10 @@ impl JournalWriter {
         let Some(file) = &self.file else {
             return Err(refused(&self.run, flush.first_row, "no segment is open"));
         };
-        file.write_at(frame, self.end.bytes)?;
-        file.sync_data()?;
+        writing(FRAME_WRITE, frame, |frame| {
+            file.write_at(frame, self.end.bytes)
+        })?;
+        around(FRAME_SYNC, || file.sync_data())?;
         self.end.bytes += frame.len() as u64;
         self.end.rows += flush.rows.len() as u64;
         self.end.next_row = RowRef {
@@ -143,9 +152,11 @@ fn create_segment(
         previous_bytes: end.bytes,
         run_id: run.run_id().as_str().to_owned(),
     };
-    file.write_at(&header.encode(), 0)?;
-    file.sync_all()?;
-    sync_folder(&folder)?;
+    writing(SEGMENT_WRITE, &header.encode(), |header| {
+        file.write_at(header, 0)
+    })?;
+    around(SEGMENT_SYNC, || file.sync_all())?;
+    around(SEGMENT_FOLDER_SYNC, || sync_folder(&folder))?;
     Ok(file)
 }
 

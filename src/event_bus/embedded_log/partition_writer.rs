@@ -5,6 +5,7 @@ use super::frame_encode::PlacedAppend;
 use super::head::TopicDescription;
 use super::layout;
 use super::run_state::{LineEnd, PartitionKey, RunState};
+use crate::failpoints::{Artefact, Operation, Step, around, writing};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use wellspring_domain::admission::decision::PartitionAppend;
@@ -12,6 +13,8 @@ use wellspring_domain::ports::StoreError;
 
 /// Bytes checked and written at once: what the checksum has read is still in the cache for the write.
 const WRITE_BYTES: usize = 128 * 1024;
+
+const LINES_WRITE: Step = Step(Artefact::BusLines, Operation::Write);
 
 /// The partitions one shard writes.
 pub struct PartitionWriters {
@@ -57,7 +60,9 @@ impl PartitionWriters {
         let mut checksum = 0;
         for part in append.bytes.chunks(WRITE_BYTES) {
             checksum = crc32c::crc32c_append(checksum, part);
-            writer.file.write_at(part, writer.end.next_byte)?;
+            writing(LINES_WRITE, part, |part| {
+                writer.file.write_at(part, writer.end.next_byte)
+            })?;
             writer.end.next_byte += part.len() as u64;
         }
         writer.end.next_offset += u64::from(append.events);
@@ -127,8 +132,12 @@ fn open_partition(
         return Err(damaged(file.path(), length.min(end.next_byte), cause));
     }
     if length == 0 {
-        file.sync_all()?;
-        sync_folder(&folder)?;
+        around(Step(Artefact::PartitionFile, Operation::Sync), || {
+            file.sync_all()
+        })?;
+        around(Step(Artefact::PartitionFile, Operation::FolderSync), || {
+            sync_folder(&folder)
+        })?;
     }
     Ok(PartitionWriter {
         key,

@@ -7,6 +7,7 @@ use super::disk::{Durability, damaged, read_small_file, replace_file};
 use super::frame_decode::ConfirmedEnd;
 use super::journal_writer::JournalEnd;
 use super::layout;
+use crate::failpoints::Artefact;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 use std::sync::Arc;
@@ -94,6 +95,11 @@ impl SyncedMark {
         let path = layout::synced_mark_path(run, shard);
         let text = serde_json::to_vec(self)
             .map_err(|cause| damaged(Path::new(&path), 0, cause.to_string()))?;
-        replace_file(Path::new(&path), &text, Durability::Renamed)
+        replace_file(
+            Path::new(&path),
+            &text,
+            Durability::Renamed,
+            Artefact::SyncMark,
+        )
     }
 }

@@ -9,6 +9,7 @@ use super::reconcile::Reconciler;
 use super::substrate::Substrate;
 use super::writer_leases::{HeldWriter, WriterLeases};
 use crate::event_bus::kinesis::{Placed, PutItem};
+use crate::failpoints::{Artefact, Operation, Step, around};
 use crate::state_store::postgres::admissions::{
     Admitted, BusPlace, Claim, ClaimBatch, ClaimResult, DecisionOutcome, DecisionRecord, FlushKey,
     FlushState, Holder, HolderState, MarkBatch, StreamPosition, WRITER_FENCED, Writer, WriterId,
@@ -27,6 +28,12 @@ use wellspring_domain::admission::shared_claims::{ClaimedFlush, LostKey, Redirec
 use wellspring_domain::ids::Hash32;
 use wellspring_domain::ports::{Clock, DecisionLog, StoreError};
 use wellspring_domain::run_paths::{PlatformRunId, RunPaths};
+
+const CLAIM: Step = Step(Artefact::LedgerClaim, Operation::Put);
+const PUT: Step = Step(Artefact::StreamRecords, Operation::Put);
+const MARK: Step = Step(Artefact::LedgerMark, Operation::Put);
+const OBJECTS: Step = Step(Artefact::FlushObjects, Operation::Put);
+const SEGMENT: Step = Step(Artefact::ReceiptSegment, Operation::Put);
 
 /// How long a key that another writer has in flight is waited for (contract 7.4).
 const IN_FLIGHT_WAIT: Duration = Duration::from_secs(2);
@@ -188,7 +195,8 @@ impl ManagedDecisionLog {
                 contexts: &work.flush.contexts,
                 claims: &open,
             };
-            let outcome = self.retrying(|| self.parts.substrate.ledger.claim(&batch))?;
+            let outcome =
+                self.retrying(|| around(CLAIM, || self.parts.substrate.ledger.claim(&batch)))?;
             let mut waiting = Vec::new();
             for (claim, result) in open.iter().zip(outcome.results) {
                 match result {
@@ -283,8 +291,8 @@ impl ManagedDecisionLog {
         if items.is_empty() {
             return Ok(Vec::new());
         }
-        let placed = substrate.producer.publish(&items, substrate.patience);
-        placed.map_err(|error| error.cause)
+        let publish = || substrate.producer.publish(&items, substrate.patience);
+        around(PUT, || publish().map_err(|error| error.cause))
     }
 
     fn note_positions(&mut self, work: &Work<'_>, claimed: &ClaimedFlush, placed: &[Placed]) {
@@ -359,11 +367,13 @@ impl ManagedDecisionLog {
             decisions: &decisions,
             positions: &positions,
         };
-        self.retrying(|| match self.parts.substrate.ledger.mark(&batch) {
-            // The answer to an earlier try may have been lost.
-            Err(error) if error.code() == WRITER_FENCED && self.is_marked(&work.key)? => Ok(()),
-            marked => marked,
-        })
+        self.retrying(
+            || match around(MARK, || self.parts.substrate.ledger.mark(&batch)) {
+                // The answer to an earlier try may have been lost.
+                Err(error) if error.code() == WRITER_FENCED && self.is_marked(&work.key)? => Ok(()),
+                marked => marked,
+            },
+        )
     }
 
     fn is_marked(&self, key: &FlushKey) -> Result<bool, StoreError> {
@@ -383,8 +393,8 @@ impl ManagedDecisionLog {
     fn store(&mut self, work: &Work<'_>, rows: &[JournalRow]) -> Result<(), StoreError> {
         let substrate = &self.parts.substrate;
         self.held.check()?;
-        self.retrying(|| substrate.write_objects(&self.run, rows))?;
-        self.retrying(|| substrate.write_segment(&self.run, rows))?;
+        self.retrying(|| around(OBJECTS, || substrate.write_objects(&self.run, rows)))?;
+        self.retrying(|| around(SEGMENT, || substrate.write_segment(&self.run, rows)))?;
         self.stored.push(work.key.clone());
         if self.stored.len() >= STORED_NOTED {
             self.note_stored();

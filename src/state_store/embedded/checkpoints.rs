@@ -5,14 +5,22 @@
 //! so it is never torn; a rename lost in a power cut leaves the cursor before it, which only means that
 //! the gate sees some events again.
 
+use crate::object_store::local_files::ends_in_torn_line;
 use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
+use crate::failpoints::{Artefact, Operation, Step, around, writing};
 use serde_json::Value;
 use wellspring_domain::canonical_json::to_sj;
 use wellspring_domain::ports::{CheckpointStore, Cursor, StoreError};
 use wellspring_domain::time_text::Micros;
+
+const CURSOR: Artefact = Artefact::Checkpoint;
+/// The member that holds the checksum of all others.
+const CHECKSUM: &str = "checksum";
+/// Members only this program writes.
+const OWN_FIELDS: [&str; 2] = ["stream_view_id", "part_name"];
 
 /// A folder of checkpoints.
 #[derive(Clone, Debug)]
@@ -46,10 +54,10 @@ impl CheckpointStore for FileCheckpoints {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(unavailable("read", &path, &error)),
         };
-        let cursor = serde_json::from_slice(&bytes).map_err(|error| StoreError::Damaged {
+        let cursor = read_cursor(&bytes).map_err(|cause| StoreError::Damaged {
             key: path.display().to_string(),
             offset: 0,
-            cause: format!("not a cursor: {error}"),
+            cause: format!("not a cursor: {cause}"),
         })?;
         Ok(Some(cursor))
     }
@@ -65,7 +73,27 @@ impl CheckpointStore for FileCheckpoints {
 fn cursor_text(cursor: &Cursor, updated_at: Micros) -> String {
     let mut record = serde_json::to_value(cursor).expect("a cursor holds texts and numbers only");
     record["updated_at_utc"] = Value::String(updated_at.format_off());
+    record[CHECKSUM] = Value::String(checksum_of(&record));
     to_sj(&record).expect("a JSON value has a canonical form")
+}
+
+/// CRC32C of the record without its checksum. One wrong digit would skip or repeat rows in silence.
+fn checksum_of(record: &Value) -> String {
+    let text = to_sj(record).expect("a JSON value has a canonical form");
+    format!("{:08x}", crc32c::crc32c(text.as_bytes()))
+}
+
+/// A cursor of ours must match its checksum; one of another program has none, and none of our fields.
+fn read_cursor(bytes: &[u8]) -> Result<Cursor, String> {
+    let mut record: Value = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+    let stated = record
+        .as_object_mut()
+        .and_then(|own| own.shift_remove(CHECKSUM));
+    let is_ours = stated.is_some() || OWN_FIELDS.iter().any(|name| record.get(name).is_some());
+    if is_ours && stated != Some(Value::String(checksum_of(&record))) {
+        return Err("the checksum does not match".to_owned());
+    }
+    serde_json::from_value(record).map_err(|error| error.to_string())
 }
 
 fn replace(folder: &Path, text: &str) -> std::io::Result<()> {
@@ -77,18 +105,31 @@ fn replace(folder: &Path, text: &str) -> std::io::Result<()> {
         }
         created => created?,
     };
-    file.write_all(text.as_bytes())?;
-    file.sync_data()?;
-    fs::rename(temporary, target)
+    let text = text.as_bytes();
+    writing(Step(CURSOR, Operation::Write), text, |text| {
+        file.write_all(text)
+    })?;
+    around(Step(CURSOR, Operation::Sync), || file.sync_data())?;
+    around(Step(CURSOR, Operation::Rename), || {
+        fs::rename(temporary, target)
+    })
 }
 
-/// One write a line, so that a line is never torn by another.
+/// One write a line, so that a line is never torn by another; half a line a crash left is ended first.
 fn append(folder: &Path, text: &str) -> std::io::Result<()> {
     let mut log = OpenOptions::new()
+        .read(true)
         .append(true)
         .create(true)
         .open(folder.join("cursor.jsonl"))?;
-    log.write_all(format!("{text}\n").as_bytes())
+    let text = match ends_in_torn_line(&mut log)? {
+        true => format!("\n{text}"),
+        false => text.to_owned(),
+    };
+    let step = Step(Artefact::CheckpointLog, Operation::Write);
+    writing(step, format!("{text}\n").as_bytes(), |line| {
+        log.write_all(line)
+    })
 }
 
 fn unavailable(operation: &'static str, path: &Path, error: &std::io::Error) -> StoreError {
@@ -149,13 +190,49 @@ mod tests {
         let path = checkpoints.cursor_path(&"a".repeat(64), "team/arrivals");
         let text = fs::read_to_string(path).unwrap();
         assert!(
-            text.starts_with("{\"last_file\": \"/w/stream_view"),
+            text.starts_with("{\"checksum\": \"")
+                && text.contains(", \"last_file\": \"/w/stream_view"),
             "{text}"
         );
         assert!(
             text.ends_with("\"updated_at_utc\": \"1970-01-01T00:00:00+00:00\"}"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn no_flipped_bit_of_a_cursor_goes_unnoticed() {
+        let folder = tempfile::tempdir().unwrap();
+        let checkpoints = FileCheckpoints::new(folder.path());
+        checkpoints.save(&cursor(1234), Micros(0)).unwrap();
+        let path = checkpoints.cursor_path(&"a".repeat(64), "team/arrivals");
+        let bytes = fs::read(&path).unwrap();
+        for bit in 0..bytes.len() * 8 {
+            let mut flipped = bytes.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            fs::write(&path, &flipped).unwrap();
+            match checkpoints.load(&"a".repeat(64), "team/arrivals") {
+                // White space between members says nothing.
+                Ok(loaded) => assert_eq!(loaded, Some(cursor(1234)), "bit {bit}"),
+                Err(error) => assert_eq!(error.code(), "STORE_DAMAGED", "bit {bit}"),
+            }
+        }
+    }
+
+    #[test]
+    fn half_a_line_a_crash_left_in_the_log_is_ended_before_the_next() {
+        let folder = tempfile::tempdir().unwrap();
+        let checkpoints = FileCheckpoints::new(folder.path());
+        checkpoints.save(&cursor(1), Micros(0)).unwrap();
+        let log = checkpoints
+            .cursor_path(&"a".repeat(64), "team/arrivals")
+            .with_file_name("cursor.jsonl");
+        let whole = fs::read(&log).unwrap();
+        fs::write(&log, &whole[..whole.len() / 2]).unwrap();
+        checkpoints.save(&cursor(2), Micros(0)).unwrap();
+        let text = fs::read_to_string(&log).unwrap();
+        let last: Cursor = serde_json::from_str(text.lines().last().unwrap()).unwrap();
+        assert_eq!((last.last_row_index, text.lines().count()), (2, 2));
     }
 
     #[test]

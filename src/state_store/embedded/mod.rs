@@ -1,6 +1,8 @@
 //! Embedded state: admission index, receipts, checkpoints, authority.
 
 pub mod authority;
+#[cfg(test)]
+mod authority_tests;
 pub mod checkpoints;
 pub mod export_sqlite;
 pub mod index;

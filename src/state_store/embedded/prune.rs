@@ -13,6 +13,7 @@ use crate::event_bus::embedded_log::disk::{
     Durability, damaged, entry_names, failed, replace_file, sync_folder,
 };
 use crate::event_bus::embedded_log::{RunLock, bus_partitions, layout};
+use crate::failpoints::{Artefact, Operation, Step, around};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs;
@@ -214,7 +215,7 @@ fn write_stub(
     };
     let bytes =
         serde_json::to_vec_pretty(&stub).map_err(|error| damaged(&path, 0, error.to_string()))?;
-    replace_file(&path, &bytes, Durability::Synced)
+    replace_file(&path, &bytes, Durability::Synced, Artefact::PruneStub)
 }
 
 /// Removes the partition files of every topic that has a stub; also what an earlier call left.
@@ -227,7 +228,10 @@ fn remove_partitions(paths: &RunPaths) -> Result<u64, StoreError> {
         }
         let path = PathBuf::from(layout::partition_path(paths, &topic, partition));
         freed += fs::metadata(&path).map_err(failed("stat", &path))?.len();
-        fs::remove_file(&path).map_err(failed("remove", &path))?;
+        let step = Step(Artefact::PrunedPartition, Operation::Remove);
+        around(step, || {
+            fs::remove_file(&path).map_err(failed("remove", &path))
+        })?;
         sync_folder(Path::new(&layout::topic_folder(paths, &topic)))?;
     }
     Ok(freed)

@@ -10,6 +10,7 @@
 )]
 #[path = "../../support/daemon.rs"]
 mod daemon;
+mod failpoints;
 mod faulty_kinesis;
 #[expect(
     dead_code,

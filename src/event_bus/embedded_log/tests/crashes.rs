@@ -261,6 +261,7 @@ fn commit_until_the_disk_fails(disk: FailingDisk) {
             Ok(_) => committed += 3,
             Err(failure) => break failure,
         }
+        assert!(committed < 300, "the failed operation was never noticed");
     };
     let StoreError::Unavailable { operation, .. } = &failure else {
         panic!("unexpected error {failure}");

@@ -4,6 +4,7 @@ use crate::event_bus::embedded_log::disk::{self, Durability};
 pub use crate::event_bus::embedded_log::disk::{
     damaged, entry_names, failed, read_small_file as read_file, sync_folder,
 };
+use crate::failpoints::Artefact;
 use std::fs;
 use std::io;
 use std::path::Path;
@@ -11,7 +12,7 @@ use wellspring_domain::ports::StoreError;
 
 /// Replaces a file: readers see the old or the new one whole, also after a power cut.
 pub fn replace_file(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
-    disk::replace_file(path, bytes, Durability::Synced)
+    disk::replace_file(path, bytes, Durability::Synced, Artefact::IndexManifest)
 }
 
 /// Removes a folder with all it holds; an absent one is no error.

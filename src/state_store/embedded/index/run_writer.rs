@@ -4,6 +4,7 @@
 //! has its name is whole.
 
 use super::files::{failed, sync_folder};
+use crate::failpoints::{Artefact, Operation, Step, around, writing};
 use crc32c::{crc32c, crc32c_append};
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
@@ -16,6 +17,11 @@ use wellspring_domain::ports::StoreError;
 
 /// How the files of unfinished runs end.
 pub const TEMPORARY_SUFFIX: &str = ".tmp";
+
+const RUN_WRITE: Step = Step(Artefact::IndexRun, Operation::Write);
+const RUN_SYNC: Step = Step(Artefact::IndexRun, Operation::Sync);
+const RUN_RENAME: Step = Step(Artefact::IndexRun, Operation::Rename);
+const RUN_FOLDER_SYNC: Step = Step(Artefact::IndexRun, Operation::FolderSync);
 
 /// A run being written.
 pub struct RunWriter {
@@ -121,12 +127,14 @@ impl RunWriter {
             writer.header.filter_crc = writer.filter.crc;
             writer.header.index_crc = writer.index.crc;
             let page = writer.header.encode(crc32c);
-            writer.file.write_all_at(&page, 0)?;
-            writer.file.sync_all()?;
-            fs::rename(&writer.temporary, &writer.path)
+            writing(RUN_WRITE, &page, |page| writer.file.write_all_at(page, 0))?;
+            around(RUN_SYNC, || writer.file.sync_all())?;
+            around(RUN_RENAME, || fs::rename(&writer.temporary, &writer.path))
         };
         write(&mut self).map_err(failed("write", &self.temporary))?;
-        self.path.parent().map_or(Ok(()), sync_folder)
+        around(RUN_FOLDER_SYNC, || {
+            self.path.parent().map_or(Ok(()), sync_folder)
+        })
     }
 
     /// Gives up and removes what was written.

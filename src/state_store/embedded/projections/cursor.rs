@@ -1,5 +1,6 @@
 //! How far a projection has come: the next row of each shard's journal.
 
+use crate::failpoints::{Artefact, Operation, Step, around};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use wellspring_domain::admission::decision::RowRef;
@@ -75,7 +76,8 @@ impl ProjectionCursor {
             offset: 0,
             cause: error.to_string(),
         })?;
-        store.put(key, &bytes)
+        let step = Step(Artefact::ProjectionCursor, Operation::Put);
+        around(step, || store.put(key, &bytes))
     }
 
     /// The next row of a shard.

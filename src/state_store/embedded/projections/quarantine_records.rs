@@ -2,6 +2,7 @@
 //! (contract 7.11).
 
 use super::{ProjectionTarget, RowWriter};
+use crate::failpoints::{Artefact, Operation, Step, around};
 use crate::governance_store::GovernanceStore;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -40,7 +41,8 @@ impl RowWriter for QuarantineRecords {
         let key = format!("{}/ig/quarantine/{id}.json", target.paths.store_prefix());
         let mut bytes = record.clone();
         bytes.push(b'\n');
-        target.store.put_if_absent(&key, &bytes)?;
+        let step = Step(Artefact::QuarantineRecord, Operation::Put);
+        around(step, || target.store.put_if_absent(&key, &bytes))?;
         let places = ReceiptPlaces {
             paths: target.paths,
             layout: self.layout,

@@ -1,6 +1,7 @@
 //! Receipts as one write-once object each (policy `receipts_layout: objects`, contract 7.7).
 
 use super::{ProjectionTarget, RowWriter};
+use crate::failpoints::{Artefact, Operation, Step, around};
 use wellspring_domain::admission::decision::Decision;
 use wellspring_domain::admission::journal_row::{JournalOutcome, JournalRow};
 use wellspring_domain::admission::receipt::{
@@ -41,7 +42,9 @@ impl RowWriter for ReceiptObjects {
                 cause: error.to_string(),
             }
         })?;
-        target.store.put_if_absent(&key, &receipt_bytes(&receipt))?;
+        let bytes = receipt_bytes(&receipt);
+        let step = Step(Artefact::ReceiptObject, Operation::Put);
+        around(step, || target.store.put_if_absent(&key, &bytes))?;
         Ok(())
     }
 }

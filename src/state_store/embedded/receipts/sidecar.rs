@@ -9,6 +9,7 @@
 //! Numbers are little endian. A sidecar is a projection: a damaged one is made again from its segment.
 
 use crate::event_bus::embedded_log::disk::{damaged, failed};
+use crate::failpoints::{Artefact, Operation, Step, around, writing};
 use crate::state_store::embedded::journal_source::{JournalSource, RowSpan};
 use crc32c::{crc32c, crc32c_append};
 use std::fs::{self, File};
@@ -21,6 +22,7 @@ use wellspring_domain::ids::Hash32;
 use wellspring_domain::ports::StoreError;
 use wellspring_domain::run_paths::RunPaths;
 
+const SIDECAR: Artefact = Artefact::LookupSidecar;
 const MAGIC: &[u8; 8] = b"WSPRLKUP";
 const VERSION: u32 = 1;
 const HEAD: u64 = 8 + 4 + 4 + 4 + 4 + 4;
@@ -243,9 +245,13 @@ fn make(
     let write = || -> std::io::Result<()> {
         let mut file = File::create(&temporary)?;
         file.write_all(&head)?;
-        file.write_all(&body)?;
-        file.sync_all()?;
-        fs::rename(&temporary, path)
+        writing(Step(SIDECAR, Operation::Write), &body, |body| {
+            file.write_all(body)
+        })?;
+        around(Step(SIDECAR, Operation::Sync), || file.sync_all())?;
+        around(Step(SIDECAR, Operation::Rename), || {
+            fs::rename(&temporary, path)
+        })
     };
     write().map_err(failed("write", path))
 }

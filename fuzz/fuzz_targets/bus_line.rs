@@ -1,0 +1,7 @@
+//! Feeds `targets::bus_line`.
+#![no_main]
+
+#[path = "../readers.rs"]
+mod readers;
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| readers::targets::bus_line(bytes));

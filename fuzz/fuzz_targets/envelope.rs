@@ -1,0 +1,7 @@
+//! Feeds `targets::envelope`.
+#![no_main]
+
+#[path = "../readers.rs"]
+mod readers;
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| readers::targets::envelope(bytes));

@@ -1,0 +1,7 @@
+//! Feeds `targets::world_documents`.
+#![no_main]
+
+#[path = "../readers.rs"]
+mod readers;
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| readers::targets::world_documents(bytes));
