@@ -12,6 +12,7 @@ use super::messages::RunKey;
 use super::projector::{self, NamedProjections, ProjectorMsg};
 use super::shard_generation::{LastWriter, ShardParts, await_writer};
 use super::summary::GateTally;
+use crate::runtime::blocking;
 use crate::runtime::failure::StageFailure;
 use crate::runtime::pipeline::{PipelineEnd, PipelineHandle};
 use crate::runtime::restart_policy::RestartPolicy;
@@ -258,7 +259,7 @@ impl GateSupervisorState {
         self.opening.insert(run.clone(), vec![reply]);
         let (store, layout, supervisor) = (self.store.clone(), self.layout, myself.clone());
         // Recovery blocks and may take seconds: not on an actor's thread.
-        tokio::task::spawn_blocking(move || {
+        blocking::run("run-open", move || {
             let result = Box::new(store.open_run(&run, &layout));
             let _ = supervisor.cast(GateSupervisorMsg::Opened { run, result });
         });
