@@ -178,10 +178,11 @@ impl Actor for GateSupervisor {
         match message {
             GateSupervisorMsg::OpenRun { run, reply } => state.open(&myself, run, reply).await?,
             GateSupervisorMsg::Opened { run, result } => state.opened(run, *result).await?,
-            GateSupervisorMsg::ShardEnded {
-                shard,
-                end: PipelineEnd::GaveUp(failure),
-            } => {
+            GateSupervisorMsg::ShardEnded { shard, end } => {
+                let failure = match end {
+                    PipelineEnd::GaveUp(failure) => failure,
+                    other => ended_unasked(format!("admission shard {shard}: {other:?}")),
+                };
                 tracing::error!(
                     shard,
                     code = failure.code,
@@ -191,7 +192,6 @@ impl Actor for GateSupervisor {
                 state.node.set_last_error(failure.to_string());
                 return Err(failure.into());
             }
-            GateSupervisorMsg::ShardEnded { .. } => {}
         }
         Ok(())
     }
@@ -208,7 +208,15 @@ impl Actor for GateSupervisor {
                 state.node.set_last_error(cause.to_string());
                 Err(StageFailure::terminal("GATE_FAILED", cause.to_string()).into())
             }
-            _started_or_ended_in_order => Ok(()),
+            // In an orderly stop this actor no longer looks: whatever ends before it, ends unasked.
+            SupervisionEvent::ActorTerminated(child, _, reason) => {
+                let reason = reason.unwrap_or_else(|| "no reason given".to_owned());
+                let failure = ended_unasked(format!("{:?}: {reason}", child.get_id()));
+                tracing::error!(%failure, "a part of the gate ended");
+                state.node.set_last_error(failure.to_string());
+                Err(failure.into())
+            }
+            _started => Ok(()),
         }
     }
 
@@ -400,6 +408,10 @@ impl GateSupervisorState {
         });
         Ok(())
     }
+}
+
+fn ended_unasked(detail: String) -> StageFailure {
+    StageFailure::terminal("GATE_FAILED", format!("a part ended unasked: {detail}"))
 }
 
 fn interrupted(run: &RunKey) -> StageFailure {
