@@ -54,7 +54,7 @@ fn test_names(page: &str) -> Vec<&str> {
 
 #[test]
 fn every_test_the_pages_name_exists() {
-    let pages = ["docs/guarantees.md", "docs/testing.md"];
+    let pages = ["docs/guarantees.md", "docs/safety.md", "docs/testing.md"];
     let text = pages.map(|page| text_of(&root().join(page))).join("\n");
     let names = test_names(&text);
     assert!(names.len() > 40, "the pages name tests: {names:?}");
@@ -83,6 +83,7 @@ fn every_file_the_pages_name_exists() {
         "load",
         "operations",
         "runbooks/parity",
+        "safety",
         "testing",
     ];
     for page in pages.map(|page| format!("docs/{page}.md")) {
