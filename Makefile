@@ -55,9 +55,7 @@ test: lint ## Format, lints, and every test: what CI runs
 test-fast: ## Tests of rules and actors only, seconds
 	cargo test --workspace --lib
 simulate: ## Simulate the plane under SEEDS seeds (300), or replay one SEED
-	$(if $(SEED),WELLSPRING_SIM_SEED=$(SEED),WELLSPRING_SIM_SEEDS=$(or $(SEEDS),300)) \
-	  cargo test --profile simulation --test simulation -- --nocapture --exact \
-	  $(if $(SEED),one_seed,seeds_keep_every_promise)
+	WELLSPRING_SIM_SEED=$(SEED) WELLSPRING_SIM_SEEDS=$(or $(SEEDS),300) cargo test --profile simulation --test simulation -- --nocapture --exact $(if $(SEED),one_seed,seeds_keep_every_promise)
 lint: ## Format and lints
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
