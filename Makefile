@@ -46,7 +46,7 @@ FUZZ_SECONDS ?= 300
 help: ## List every verb
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-46s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
-.PHONY: build demo test test-fast lint golden bench campaign mutations fuzz
+.PHONY: build demo test test-fast simulate lint golden bench campaign mutations fuzz
 build: ## Build the program
 	cargo build --release
 demo: ## Generate, seal, stream and verify a world (DEMO_EVENTS, DEMO_FLAGS)
@@ -56,6 +56,8 @@ test: lint ## Format, lints, and every test: what CI runs
 	infra/parity/test
 test-fast: ## Tests of rules and actors only, seconds
 	cargo test --workspace --lib
+simulate: ## Simulate the plane under SEEDS seeds (300), or replay one SEED
+	WELLSPRING_SIM_SEED=$(SEED) WELLSPRING_SIM_SEEDS=$(or $(SEEDS),300) cargo test --profile simulation --test simulation -- --nocapture --exact $(if $(SEED),one_seed,seeds_keep_every_promise)
 lint: ## Format and lints
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings

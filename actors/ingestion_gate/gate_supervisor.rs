@@ -12,6 +12,7 @@ use super::messages::RunKey;
 use super::projector::{self, NamedProjections, ProjectorMsg};
 use super::shard_generation::{LastWriter, ShardParts, await_writer};
 use super::summary::GateTally;
+use crate::runtime::blocking;
 use crate::runtime::failure::StageFailure;
 use crate::runtime::pipeline::{PipelineEnd, PipelineHandle};
 use crate::runtime::restart_policy::RestartPolicy;
@@ -177,10 +178,11 @@ impl Actor for GateSupervisor {
         match message {
             GateSupervisorMsg::OpenRun { run, reply } => state.open(&myself, run, reply).await?,
             GateSupervisorMsg::Opened { run, result } => state.opened(run, *result).await?,
-            GateSupervisorMsg::ShardEnded {
-                shard,
-                end: PipelineEnd::GaveUp(failure),
-            } => {
+            GateSupervisorMsg::ShardEnded { shard, end } => {
+                let failure = match end {
+                    PipelineEnd::GaveUp(failure) => failure,
+                    other => ended_unasked(format!("admission shard {shard}: {other:?}")),
+                };
                 tracing::error!(
                     shard,
                     code = failure.code,
@@ -190,7 +192,6 @@ impl Actor for GateSupervisor {
                 state.node.set_last_error(failure.to_string());
                 return Err(failure.into());
             }
-            GateSupervisorMsg::ShardEnded { .. } => {}
         }
         Ok(())
     }
@@ -207,7 +208,15 @@ impl Actor for GateSupervisor {
                 state.node.set_last_error(cause.to_string());
                 Err(StageFailure::terminal("GATE_FAILED", cause.to_string()).into())
             }
-            _started_or_ended_in_order => Ok(()),
+            // In an orderly stop this actor no longer looks: whatever ends before it, ends unasked.
+            SupervisionEvent::ActorTerminated(child, _, reason) => {
+                let reason = reason.unwrap_or_else(|| "no reason given".to_owned());
+                let failure = ended_unasked(format!("{:?}: {reason}", child.get_id()));
+                tracing::error!(%failure, "a part of the gate ended");
+                state.node.set_last_error(failure.to_string());
+                Err(failure.into())
+            }
+            _started => Ok(()),
         }
     }
 
@@ -258,7 +267,7 @@ impl GateSupervisorState {
         self.opening.insert(run.clone(), vec![reply]);
         let (store, layout, supervisor) = (self.store.clone(), self.layout, myself.clone());
         // Recovery blocks and may take seconds: not on an actor's thread.
-        tokio::task::spawn_blocking(move || {
+        blocking::run("run-open", move || {
             let result = Box::new(store.open_run(&run, &layout));
             let _ = supervisor.cast(GateSupervisorMsg::Opened { run, result });
         });
@@ -399,6 +408,10 @@ impl GateSupervisorState {
         });
         Ok(())
     }
+}
+
+fn ended_unasked(detail: String) -> StageFailure {
+    StageFailure::terminal("GATE_FAILED", format!("a part ended unasked: {detail}"))
 }
 
 fn interrupted(run: &RunKey) -> StageFailure {

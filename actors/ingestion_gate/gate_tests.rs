@@ -31,6 +31,7 @@ use wellspring_domain::time_text::Micros;
 
 mod bounds_tests;
 mod reporting_tests;
+mod supervision_tests;
 
 const RUN: &str = "platform_20260101T000000Z";
 

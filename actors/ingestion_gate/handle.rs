@@ -5,6 +5,7 @@ use super::gate_supervisor::GateSupervisorMsg;
 use super::messages::{Answer, Portion, RunKey, ShardBatch, Verdict};
 use super::sender_order::{SenderOrder, Submission};
 use super::summary::{GateTally, Reporting};
+use crate::runtime::blocking;
 use crate::runtime::credit::{Credit, Credits};
 use crate::runtime::slot::SlotReader;
 use ractor::ActorRef;
@@ -233,7 +234,7 @@ impl GateHandle {
                     .iter()
                     .for_each(|(run, scenario_run)| proofs.load(run, scenario_run))
             };
-            let _ = tokio::task::spawn_blocking(load).await;
+            let _ = blocking::run("gate-proofs", load).await;
             judged = judge(batch, &context());
         }
         if judged.gate_warnings > 0 {

@@ -5,6 +5,7 @@
 //! never holds an answer back, because the journal already is the truth.
 
 use super::messages::RunKey;
+use crate::runtime::blocking;
 use crate::runtime::tree::{NodeState, TreeNode};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use std::sync::Arc;
@@ -83,7 +84,7 @@ async fn catch_up(state: &mut ProjectorArgs) {
         runs.iter()
             .try_for_each(|run| projection.catch_up(run).map(drop))
     };
-    match tokio::task::spawn_blocking(work).await {
+    match blocking::run("projection", work).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => {
             tracing::warn!(code = error.code(), %error, "projection is behind and will be tried again");

@@ -11,6 +11,7 @@ use super::index_shard::IndexShardMsg;
 use super::messages::RunKey;
 use super::summary::GateTally;
 use super::writer_thread::WriterGone;
+use crate::runtime::blocking;
 use crate::runtime::failure::StageFailure;
 use crate::runtime::generation::{Generation, GenerationStart, Stage};
 use crate::runtime::heartbeat::Heartbeat;
@@ -95,8 +96,10 @@ async fn start_generation(
 async fn recover_run(parts: &ShardParts, run: &RunKey) -> Result<ShardRunOpening, StageFailure> {
     let from = first_unknown_row(parts, run).await?;
     let (store, run_id, shard_number) = (parts.store.clone(), run.clone(), parts.shard);
-    let reopened =
-        tokio::task::spawn_blocking(move || store.reopen_shard(&run_id, shard_number, from)).await;
+    let reopened = blocking::run("shard-recovery", move || {
+        store.reopen_shard(&run_id, shard_number, from)
+    })
+    .await;
     let reopened = reopened
         .map_err(|panic| StageFailure::transient("RECOVERY_PANICKED", panic.to_string()))?;
     let (shard, ends) = reopened.map_err(store_failure)?;

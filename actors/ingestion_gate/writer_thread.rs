@@ -7,10 +7,11 @@
 
 use super::admission_shard::AdmissionShardMsg;
 use super::messages::{Portion, RunKey};
+use crate::runtime::blocking::{Jobs, NotTaken, worker};
 use crate::runtime::credit::Credit;
 use ractor::ActorRef;
 use std::collections::HashMap;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::ops::ControlFlow;
 use tokio::sync::{mpsc, oneshot};
 use wellspring_domain::admission::commit_report::CommitReport;
 use wellspring_domain::admission::decision::{Flush, IndexEntry};
@@ -34,6 +35,9 @@ pub struct FlushJob {
     pub credits: Vec<Credit>,
 }
 
+/// Open logs by run.
+type Logs = HashMap<RunKey, Box<dyn DecisionLog>>;
+
 /// Work for the thread.
 enum Job {
     Open(RunKey, Box<dyn DecisionLog>),
@@ -43,7 +47,7 @@ enum Job {
 
 /// The shard's side of the thread.
 pub struct Writer {
-    jobs: SyncSender<Job>,
+    jobs: Jobs<Job>,
 }
 
 /// The thread ended unexpectedly.
@@ -60,66 +64,54 @@ impl Writer {
         shard_number: u16,
         shard: ActorRef<AdmissionShardMsg>,
     ) -> std::io::Result<(Writer, WriterGone)> {
-        let (jobs, inbox) = sync_channel(JOBS_MAX);
-        let (ended, gone) = oneshot::channel::<()>();
-        std::thread::Builder::new()
-            .name(format!("shard-{shard_number}-writer"))
-            .spawn(move || {
-                work(&inbox, &shard);
-                drop(ended);
-            })?;
+        let mut logs: Logs = HashMap::new();
+        let name = format!("shard-{shard_number}-writer");
+        let (jobs, gone) = worker(name, JOBS_MAX, move |job| work(&mut logs, job, &shard))?;
         Ok((Writer { jobs }, gone))
     }
 
     /// Hands over a run's log.
     pub fn open(&self, run: RunKey, log: Box<dyn DecisionLog>) -> Result<(), WriterEnded> {
-        self.jobs
-            .try_send(Job::Open(run, log))
-            .map_err(|_| WriterEnded)
+        self.jobs.give(Job::Open(run, log)).map_err(ended)
     }
 
     /// Drops a run's log.
     pub fn close(&self, run: RunKey) -> Result<(), WriterEnded> {
-        self.jobs.try_send(Job::Close(run)).map_err(|_| WriterEnded)
+        self.jobs.give(Job::Close(run)).map_err(ended)
     }
 
     /// Starts a commit. The caller has at most one on its way.
     pub fn commit(&self, job: Box<FlushJob>) -> Result<(), WriterEnded> {
-        self.jobs
-            .try_send(Job::Commit(job))
-            .map_err(|_| WriterEnded)
+        self.jobs.give(Job::Commit(job)).map_err(ended)
     }
 }
 
-fn work(inbox: &Receiver<Job>, shard: &ActorRef<AdmissionShardMsg>) {
-    let mut logs: HashMap<RunKey, Box<dyn DecisionLog>> = HashMap::new();
-    while let Ok(job) = inbox.recv() {
-        match job {
-            Job::Open(run, log) => {
-                logs.insert(run, log);
-            }
-            Job::Close(run) => {
-                logs.remove(&run);
-            }
-            Job::Commit(job) => {
-                let result = commit(&mut logs, &job);
-                let failed = result.is_err();
-                if shard
-                    .cast(AdmissionShardMsg::Committed { job, result })
-                    .is_err()
-                    || failed
-                {
-                    return;
-                }
+fn ended(_: NotTaken) -> WriterEnded {
+    WriterEnded
+}
+
+/// Does one job; breaks after a failed commit, or when nobody hears of a commit any more.
+fn work(logs: &mut Logs, job: Job, shard: &ActorRef<AdmissionShardMsg>) -> ControlFlow<()> {
+    match job {
+        Job::Open(run, log) => {
+            logs.insert(run, log);
+        }
+        Job::Close(run) => {
+            logs.remove(&run);
+        }
+        Job::Commit(job) => {
+            let result = commit(logs, &job);
+            let failed = result.is_err();
+            let told = shard.cast(AdmissionShardMsg::Committed { job, result });
+            if told.is_err() || failed {
+                return ControlFlow::Break(());
             }
         }
     }
+    ControlFlow::Continue(())
 }
 
-fn commit(
-    logs: &mut HashMap<RunKey, Box<dyn DecisionLog>>,
-    job: &FlushJob,
-) -> Result<CommitReport, StoreError> {
+fn commit(logs: &mut Logs, job: &FlushJob) -> Result<CommitReport, StoreError> {
     match logs.get_mut(&job.run) {
         Some(log) => log.commit(&job.flush),
         None => Err(StoreError::Unavailable {

@@ -1,5 +1,6 @@
 //! Shared by all actors: credits, generations, slots, heartbeats, the live tree.
 
+pub mod blocking;
 pub mod credit;
 #[cfg(test)]
 mod credit_tests;

@@ -99,6 +99,7 @@ impl<E: Clone + Send + Sync + 'static> PipelineHandle<E> {
     /// Waits until a generation runs, or says how the pipeline ended instead.
     pub async fn started(&self, deadline: Duration) -> Result<E, PipelineEnd> {
         tokio::select! {
+            biased;
             entry = self.slot.wait(deadline) => match entry {
                 Some(entry) => Ok(entry),
                 None => Err(self.end_now().unwrap_or_else(|| not_started(deadline))),

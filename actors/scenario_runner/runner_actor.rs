@@ -20,6 +20,7 @@ use wellspring_domain::scenario::control::{
 use wellspring_domain::scenario::reemit::ReemitRequest;
 use wellspring_domain::scenario::request::RunRequest;
 
+use crate::runtime::blocking;
 use crate::runtime::tree::{NodeState, TreeNode};
 use crate::runtime::{Credit, CreditLimits, Credits};
 
@@ -261,7 +262,7 @@ fn look_again_later(
 async fn off_thread<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Refusal> + Send + 'static,
 ) -> Result<T, Refusal> {
-    match tokio::task::spawn_blocking(work).await {
+    match blocking::run("scenario-runner", work).await {
         Ok(result) => result,
         Err(failure) => {
             tracing::error!(%failure, "scenario runner work failed");

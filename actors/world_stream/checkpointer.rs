@@ -5,6 +5,7 @@
 
 use super::batch::StreamBatch;
 use crate::runtime::StageFailure;
+use crate::runtime::blocking;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinHandle;
@@ -118,7 +119,7 @@ impl Checkpointer {
             return;
         };
         let settings = self.settings.clone();
-        self.saving = Some(tokio::task::spawn_blocking(move || {
+        self.saving = Some(blocking::run("checkpoint-save", move || {
             settings.store.save(&cursor, settings.clock.now())?;
             (settings.on_saved)(&cursor, reason);
             Ok(())

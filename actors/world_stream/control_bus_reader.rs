@@ -7,6 +7,7 @@
 use super::ready_desk::ReadyOutcome;
 use super::ready_run::Handled;
 use super::runs_supervisor::RunsSupervisorMsg;
+use crate::runtime::blocking;
 use crate::runtime::{NodeState, TreeNode};
 use ractor::rpc::CallResult;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
@@ -116,7 +117,7 @@ impl Actor for ControlBusReader {
 impl ControlBusReaderState {
     async fn poll(&mut self, myself: &ActorRef<ControlBusReaderMsg>) {
         let (bus, topic) = (self.args.bus.clone(), self.args.topic.clone());
-        let polling = tokio::task::spawn_blocking(move || bus.poll(&topic, POLL_MESSAGES_MAX));
+        let polling = blocking::run("bus-poll", move || bus.poll(&topic, POLL_MESSAGES_MAX));
         let records = match polling.await {
             Ok(Ok(records)) => records,
             Ok(Err(error)) => return self.not_read(&error),
@@ -210,7 +211,7 @@ impl ControlBusReaderState {
     async fn settle(&mut self, record: ControlRecord) {
         self.lost.remove(&record.position);
         let (bus, topic) = (self.args.bus.clone(), self.args.topic.clone());
-        let settled = tokio::task::spawn_blocking(move || bus.settle(&topic, &record)).await;
+        let settled = blocking::run("bus-settle", move || bus.settle(&topic, &record)).await;
         if let Ok(Err(error)) = settled {
             // It will be offered again and skipped as a duplicate.
             tracing::warn!(code = error.code(), %error, "a control message could not be settled");

@@ -4,10 +4,10 @@
 //! for the next block, because only then it is known whether the part goes on.
 
 use super::batch::{FrameEnd, Framed, PartEnd, StreamBatch};
+use crate::runtime::blocking::{Emit, NobodyReceives};
 use crate::runtime::{Heartbeat, StageFailure};
 use std::ops::Range;
 use std::sync::Arc;
-use tokio::sync::mpsc;
 use wellspring_domain::ports::{Cursor, EnvelopeBatch};
 use wellspring_domain::stream::batch_cut::{BatchFill, BatchLimits, Paced};
 use wellspring_domain::stream::framing::{
@@ -84,7 +84,7 @@ pub fn frame_view(
     opened: OpenedOutput,
     bounds: FrameBounds,
     heartbeat: &Heartbeat,
-    out: &mpsc::Sender<Framed>,
+    out: &mut Emit<'_, Framed>,
 ) {
     let mut framer = Framer {
         bounds,
@@ -100,7 +100,7 @@ pub fn frame_view(
         Err(Halt::NobodyReceives) => return,
     };
     // The receiver may be gone by now; then nobody needs to know.
-    let _ = out.blocking_send(Framed::End(end));
+    let _ = out(Framed::End(end));
 }
 
 /// Why framing stops early.
@@ -109,13 +109,13 @@ enum Halt {
     NobodyReceives,
 }
 
-struct Framer<'a> {
+struct Framer<'a, 'e> {
     bounds: FrameBounds,
     open: Option<OpenBatch>,
     framed: u64,
     bytes_hint: usize,
     heartbeat: &'a Heartbeat,
-    out: &'a mpsc::Sender<Framed>,
+    out: &'a mut Emit<'e, Framed>,
 }
 
 /// The batch being filled.
@@ -128,7 +128,7 @@ struct OpenBatch {
     first_due_micros: u64,
 }
 
-impl Framer<'_> {
+impl Framer<'_, '_> {
     fn run(&mut self, opened: OpenedOutput) -> Result<FrameEnd, Halt> {
         let OpenedOutput {
             context,
@@ -262,9 +262,7 @@ impl Framer<'_> {
             last_ts: open.last_ts,
             ends_part,
         };
-        self.out
-            .blocking_send(Framed::Batch(batch))
-            .map_err(|_| Halt::NobodyReceives)
+        (self.out)(Framed::Batch(batch)).map_err(|NobodyReceives| Halt::NobodyReceives)
     }
 }
 

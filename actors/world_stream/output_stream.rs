@@ -11,6 +11,7 @@ use super::gate_sender::GateSender;
 use super::pace::{Pace, PaceReceiver, RunControl};
 use super::progress::OutputProgress;
 use super::pump::{ProgressLog, ProgressLogSettings, Pump, PumpEnd};
+use crate::runtime::blocking::{self, Emit};
 use crate::runtime::{Heartbeat, STAGE_COMPLETE, StageFailure, seeded_jitter};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -193,7 +194,7 @@ async fn run_generation(
 
 async fn open(spec: &Arc<OutputSpec>) -> Result<OpenedOutput, StageFailure> {
     let shared = spec.clone();
-    let opening = tokio::task::spawn_blocking(move || {
+    let opening = blocking::run("stream-open", move || {
         let checkpoint = &shared.checkpoint;
         let cursor = checkpoint
             .store
@@ -250,9 +251,8 @@ fn start_framing(
     };
     let (out, framed) = mpsc::channel(FRAMED_AHEAD);
     // Ends by itself: at the end of the view, or when the pump is gone and nobody receives.
-    std::thread::Builder::new()
-        .name("wsp-framing".to_owned())
-        .spawn(move || frame_view(opened, bounds, &heartbeat, &out))
+    let frame = move |emit: &mut Emit<'_, Framed>| frame_view(opened, bounds, &heartbeat, emit);
+    blocking::producer("wsp-framing", out, frame)
         .map_err(|error| StageFailure::transient("STREAM_FAILED", error.to_string()))?;
     Ok(framed)
 }

@@ -84,6 +84,8 @@ impl Pump {
             match step {
                 Step::Sender(SenderEvent::Decided(batch)) => self.decided(batch),
                 Step::Sender(SenderEvent::Taken) | Step::Control => {}
+                // The sender was looked at first: an answer it took in may have left events that go first.
+                Step::Due if !self.sender.has_room() => {}
                 Step::Due => self.release(waiting.take(), due),
                 Step::Framed(Some(Framed::Batch(batch))) => waiting = Some(batch),
                 Step::Framed(Some(Framed::End(framed_end))) => end = Some(framed_end),

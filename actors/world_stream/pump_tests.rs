@@ -295,3 +295,26 @@ async fn a_lost_framing_thread_is_a_failure_not_an_end() {
     let failure = rig.pump.await.unwrap().unwrap_err();
     assert_eq!(failure.code, "STREAM_FAILED");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_that_is_due_the_moment_another_comes_back_undecided_waits_behind_it() {
+    let busy = ItemOutcome::Retry {
+        code: "IG_UNHEALTHY".to_owned(),
+        retry_after_ms: 500,
+    };
+    for late_ms in 995..=1_005 {
+        let comes_back = Answer::After(
+            Duration::from_millis(late_ms),
+            Box::new(Answer::All(busy.clone())),
+        );
+        let rig = rig(FakeGate::new(4, vec![comes_back]), 60.0, 1);
+        rig.send(batch(0..2, 60, PartEnd::No)).await;
+        rig.send(batch(2..3, 120, PartEnd::Yes)).await;
+        rig.end(FrameEnd::ViewComplete).await;
+        assert_eq!(rig.pump.await.unwrap(), Ok(PumpEnd::Complete));
+        let last: Vec<String> = rig.gate.events().split_off(2);
+        let behind = ["0", "1", "2"];
+        let before = ["2", "0", "1"]; // it was on its way before the answer came
+        assert!(last == behind || last == before, "{late_ms} ms: {last:?}");
+    }
+}

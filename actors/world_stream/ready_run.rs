@@ -5,6 +5,7 @@ use super::pace::RunControl;
 use super::ready_desk::{PreparedRun, ReadyDesk, ReadyOutcome, TakeUp};
 use super::run_orders::RunOrders;
 use super::run_streams::{RunProgress, StreamPorts, stream_world};
+use crate::runtime::blocking;
 use crate::runtime::{NodeState, STAGE_COMPLETE, StageFailure, TreeNode};
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SupervisionEvent};
 use std::sync::Arc;
@@ -47,7 +48,7 @@ pub async fn handle_record(
     parent: Option<ActorCell>,
 ) -> Handled {
     let desk = ports.desk.clone();
-    let taken = tokio::task::spawn_blocking(move || desk.take_up(&record)).await;
+    let taken = blocking::run("ready-take-up", move || desk.take_up(&record)).await;
     match taken {
         Ok(Ok(TakeUp::NotReady { why })) => {
             tracing::warn!(why, "a control message is no READY and is passed over");
@@ -86,7 +87,7 @@ async fn stream_prepared(
     let (request, tuning) = (prepared.request, prepared.tuning);
     let result = stream_world(request, stream_ports, tuning, control, progress, parent).await;
     shown.abort();
-    let finishing = tokio::task::spawn_blocking(move || (prepared.finish)(&result)).await;
+    let finishing = blocking::run("ready-finish", move || (prepared.finish)(&result)).await;
     match finishing {
         Ok(outcome) => Handled::Ready(Box::new(outcome)),
         Err(panic) => Handled::Undecided {

@@ -229,6 +229,7 @@ impl Run {
         let mut results: Vec<Option<OutputResult>> = vec![None; self.request.outputs.len()];
         loop {
             tokio::select! {
+                biased;
                 ended = outputs.join_next() => match ended {
                     None => break,
                     Some(Ok((index, result))) => {

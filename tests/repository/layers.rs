@@ -144,3 +144,23 @@ fn rules_and_actors_reach_for_no_file_no_network_no_environment_and_no_clock() {
     }
     assert!(findings.is_empty(), "\n{}", findings.join("\n"));
 }
+
+/// Whatever runs on a thread of its own must run on a virtual one in the simulation, too.
+#[test]
+fn actors_start_threads_in_one_place_only() {
+    let threads = ["std::thread", "spawn_blocking", "block_in_place"];
+    let mut findings = Vec::new();
+    for file in rust_files("actors")
+        .iter()
+        .filter(|file| !is_test_file(file))
+    {
+        let code = code_of(&text_of(file));
+        let used = threads.iter().filter(|word| code.contains(**word));
+        let elsewhere = !file.ends_with("runtime/blocking.rs");
+        findings.extend(
+            used.filter(|_| elsewhere)
+                .map(|word| format!("{} uses {word}", shown(file))),
+        );
+    }
+    assert!(findings.is_empty(), "\n{}", findings.join("\n"));
+}

@@ -5,12 +5,13 @@ use std::process::Command;
 
 const LINES_MAX: usize = 175;
 
-const TARGETS: [&str; 35] = [
+const TARGETS: [&str; 36] = [
     "help",
     "demo",
     "build",
     "test",
     "test-fast",
+    "simulate",
     "lint",
     "bench",
     "platform-run-new",

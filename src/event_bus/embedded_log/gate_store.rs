@@ -118,7 +118,8 @@ impl GateStore for EmbeddedGateStore {
         let owned = state.owned_by(shard);
         let end = recover_shard(&state, shard, &owned)?;
         let recovered = admitted_from(&JournalReader::new(state.run()), known)?;
-        let ends = partition_ends(&state.ends(), |key| owned.contains(key));
+        // Also those it has not written since the run was opened: it may write them next.
+        let ends = partition_ends(&state.ends(), |key| state.may_write(key, shard));
         let open = OpenShard {
             log: Box::new(EmbeddedDecisionLog::open(state, shard, end)?),
             next_row: end.next_row,

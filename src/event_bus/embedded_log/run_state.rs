@@ -184,6 +184,12 @@ impl RunState {
         })
     }
 
+    /// True unless another shard has written the partition since the run was opened.
+    pub fn may_write(&self, key: &PartitionKey, shard: u16) -> bool {
+        let owners = lock(&self.owners);
+        owners.get(key).is_none_or(|owner| *owner == shard)
+    }
+
     /// Partitions `shard` has written since the run was opened.
     pub fn owned_by(&self, shard: u16) -> Vec<PartitionKey> {
         let owners = lock(&self.owners);

@@ -252,3 +252,29 @@ fn a_shard_is_recovered_while_others_keep_running() {
     run.check_bus_equals_journal();
     drop(run.open(2));
 }
+
+#[test]
+fn a_recovered_shard_knows_the_partitions_it_has_not_written_since_the_start() {
+    let run = TestRun::new();
+    let mut open = run.open(2);
+    let mut feeder = Feeder::new(&run, &open, 0);
+    open.shards[0].log.commit(&feeder.flush(&mixed())).unwrap();
+    drop(open);
+    let store = run.store();
+    let layout = wellspring_domain::ports::RunLayout {
+        admission_shards: 2,
+        index_shards: 0,
+        index_shard_memory_bytes: 0,
+    };
+    let mut open = store.open_run(&run.id(), &layout).unwrap();
+    let first = open.shards.remove(0); // it fails before it has written anything
+    let from = first.next_row;
+    drop(first);
+    let (again, ends) = store.reopen_shard(&run.id(), 0, from).unwrap();
+    open.shards.insert(0, again);
+    open.ends = ends;
+    let mut feeder = Feeder::new(&run, &open, 0);
+    open.shards[0].log.commit(&feeder.flush(&mixed())).unwrap();
+    drop(open);
+    run.check_bus_equals_journal();
+}
