@@ -82,13 +82,18 @@ fn rebuild_index(
     plan: &RebuildPlan<'_>,
     journal: &JournalReader,
 ) -> Result<RebuiltPart, StoreError> {
-    let (_, before) = index::digest(plan.paths, &plan.layout, journal)?;
+    // What is damaged has no digest; it differs from what the journals give back.
+    let before = match index::digest(plan.paths, &plan.layout, journal) {
+        Ok((_, digest)) => digest.to_string(),
+        Err(error @ StoreError::Damaged { .. }) => error.to_string(),
+        Err(error) => return Err(error),
+    };
     remove_folder(&index::index_folder(plan.paths))?;
     let (items, after) = index::digest(plan.paths, &plan.layout, journal)?;
     Ok(RebuiltPart {
         name: "index",
         items,
-        before: before.to_string(),
+        before,
         after: after.to_string(),
         kept: None,
     })
