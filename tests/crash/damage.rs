@@ -132,7 +132,7 @@ const CASES: &[(&str, Which, Damage, Fate)] = &[
     ("/ig/receipts/", W::Last, D::Remove, F::FoundByRebuild),
 ];
 
-/// A site whose gate keeps every kind of file, made once: 400 events, some quarantined, two starts.
+/// A site whose gate keeps every kind of file, made once: 240 events, some quarantined, two starts.
 fn base() -> &'static Site {
     static BASE: OnceLock<Site> = OnceLock::new();
     BASE.get_or_init(|| {
@@ -140,7 +140,7 @@ fn base() -> &'static Site {
         for start in 0..2 {
             let daemon = Daemon::gate(&site);
             let client = GateClient::new(&daemon.url);
-            for batch in 0..10 {
+            for batch in 0..3 {
                 let lines: Vec<String> = (0..40)
                     .map(|n| line(start * 400 + batch * 40 + n))
                     .collect();
@@ -156,13 +156,13 @@ fn base() -> &'static Site {
 fn with_settings(site: Site) -> Site {
     [
         "wiring.gate.admission_shards=1",
-        "wiring.gate.index_shards=2",
+        "wiring.gate.index_shards=1",
         "policy.receipts_layout=objects",
     ]
     .into_iter()
     .chain([
         "wiring.gate.index_memory_bytes_max=1048576",
-        "wiring.gate.open_runs_max=32",
+        "wiring.gate.open_runs_max=64",
     ])
     .fold(site, |site, setting| site.set(setting))
 }
