@@ -316,10 +316,10 @@ impl<'a> Envelope<'a> {
     pub fn string_bytes(&self, field: Field) -> Option<Cow<'_, [u8]>> {
         let range = self.string_range(field)?;
         let raw = &self.text[range.start as usize..range.end as usize];
-        if self.escapes && raw.contains(&b'\\') {
-            return Some(Cow::Owned(decode_string(raw).into_bytes()));
-        }
-        Some(Cow::Borrowed(raw))
+        Some(match self.has_escape(raw) {
+            true => Cow::Owned(decode_string(raw).into_bytes()),
+            false => Cow::Borrowed(raw),
+        })
     }
 
     /// The payload's sorted canonical bytes (CJ), `null` when there is none.
@@ -459,8 +459,13 @@ impl Envelope<'_> {
         }
     }
 
+    /// Whether a piece of the text stands for something else than itself.
+    fn has_escape(&self, raw: &[u8]) -> bool {
+        self.escapes && raw.contains(&b'\\')
+    }
+
     fn decoded<'t>(&self, raw: &'t [u8]) -> Cow<'t, str> {
-        if self.escapes && raw.contains(&b'\\') {
+        if self.has_escape(raw) {
             return Cow::Owned(decode_string(raw));
         }
         // Canonical text is ASCII, so this never falls back.

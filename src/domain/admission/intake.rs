@@ -20,6 +20,7 @@ use crate::json_scan::ValueKind;
 use crate::ports::EnvelopeBatch;
 use crate::run_paths::PlatformRunId;
 use serde_json::{Map, Value};
+use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -401,12 +402,12 @@ fn text_ref(
     field: Field,
 ) -> TextRef {
     let inside = envelope.string_range(field).unwrap_or_default();
-    let raw = &envelope.text()[inside.start as usize..inside.end as usize];
-    if envelope.is_unchanged() && !(envelope.escapes && raw.contains(&b'\\')) {
-        return TextRef::Source(range.start + inside.start..range.start + inside.end);
+    match envelope.string_bytes(field).unwrap_or_default() {
+        Cow::Borrowed(_) if envelope.is_unchanged() => {
+            TextRef::Source(range.start + inside.start..range.start + inside.end)
+        }
+        decoded => judged.push_extra(&decoded),
     }
-    let decoded = envelope.string_bytes(field).unwrap_or_default();
-    judged.push_extra(&decoded)
 }
 
 #[cfg(test)]

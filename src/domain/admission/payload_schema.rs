@@ -7,10 +7,12 @@
 //! silently.
 
 use crate::admission::payload_schema_compiler::Compiler;
+use crate::ids::is_hex_bytes;
 use crate::json_scan::{Member, Scanner, ValueKind};
 use crate::json_tree::decode_string;
 use regex::Regex;
 use serde_json::Value;
+use std::borrow::Cow;
 
 /// Why a schema cannot be compiled.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -152,44 +154,30 @@ impl Node {
     }
 
     fn check_string(&self, text: &[u8]) -> Result<(), SchemaViolation> {
-        if self.pattern.is_none() && self.length_min.is_none() && self.length_max.is_none() {
-            return Ok(());
-        }
         let raw = &text[1..text.len() - 1];
-        if let (Some(Pattern::Hex(length)), None, None) =
-            (&self.pattern, self.length_min, self.length_max)
-        {
-            return match crate::ids::is_hex_bytes(raw, *length) {
-                true => Ok(()),
-                false => broken("does not match its pattern"),
-            };
-        }
-        let decoded;
-        let value = if raw.contains(&b'\\') {
-            decoded = decode_string(raw);
-            decoded.as_str()
-        } else {
-            std::str::from_utf8(raw).unwrap_or_default()
-        };
-        let characters = if value.is_ascii() {
-            value.len()
-        } else {
-            value.chars().count()
-        } as u64;
-        if self.length_min.is_some_and(|min| characters < min)
-            || self.length_max.is_some_and(|max| characters > max)
-        {
-            return broken(format!("has {characters} characters"));
+        if self.length_min.is_some() || self.length_max.is_some() {
+            self.check_length(&decoded(raw))?;
         }
         let matches = match &self.pattern {
             None => true,
-            Some(Pattern::Hex(length)) => crate::ids::is_hex(value, *length),
-            Some(Pattern::Regex(regex)) => regex.is_match(value),
+            // Hex digits stand for themselves in canonical text.
+            Some(Pattern::Hex(length)) => is_hex_bytes(raw, *length),
+            Some(Pattern::Regex(regex)) => regex.is_match(&decoded(raw)),
         };
         match matches {
             true => Ok(()),
             false => broken("does not match its pattern"),
         }
+    }
+
+    fn check_length(&self, value: &str) -> Result<(), SchemaViolation> {
+        let characters = value.chars().count() as u64;
+        if self.length_min.is_some_and(|min| characters < min)
+            || self.length_max.is_some_and(|max| characters > max)
+        {
+            return broken(format!("has {characters} characters"));
+        }
+        Ok(())
     }
 
     fn check_number(&self, text: &[u8]) -> Result<(), SchemaViolation> {
@@ -343,6 +331,14 @@ fn below(step: &str) -> impl FnOnce(SchemaViolation) -> SchemaViolation {
 
 fn below_key(raw: &[u8]) -> impl FnOnce(SchemaViolation) -> SchemaViolation {
     move |violation| violation.below(&format!(".{}", decode_string(raw)))
+}
+
+/// The text of a string that was accepted, without its quotes.
+fn decoded(raw: &[u8]) -> Cow<'_, str> {
+    match raw.contains(&b'\\') {
+        true => Cow::Owned(decode_string(raw)),
+        false => Cow::Borrowed(std::str::from_utf8(raw).unwrap_or_default()),
+    }
 }
 
 fn as_f64(text: &[u8]) -> f64 {
