@@ -14,6 +14,7 @@ use wellspring::blocking_runtime::block_on;
 use wellspring::event_bus::kinesis::{
     KinesisClient, KinesisWiring, Producer, ProducerSettings, PutItem, ensure_stream,
 };
+use wellspring::machine::process_seconds;
 use wellspring_domain::event_bus::shard_buckets::ShardRates;
 use wellspring_domain::ids::Hash32;
 
@@ -30,17 +31,11 @@ fn needed(name: &str) -> String {
     std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set: {HINT}"))
 }
 
-/// CPU seconds of this process so far.
-fn cpu_seconds() -> f64 {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
-    time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
-}
-
 fn measure(name: &str, records: usize, work: impl FnOnce()) -> f64 {
-    let (begun, cpu) = (Instant::now(), cpu_seconds());
+    let (begun, cpu) = (Instant::now(), process_seconds());
     work();
     let rate = records as f64 / begun.elapsed().as_secs_f64();
-    let cpu = (cpu_seconds() - cpu) / records as f64 * 1e6;
+    let cpu = (process_seconds() - cpu) / records as f64 * 1e6;
     println!("{name:<28} {rate:>9.0} records/s   {cpu:>6.2} client CPU-s per million");
     rate
 }

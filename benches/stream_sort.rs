@@ -24,11 +24,12 @@ use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use support::measure::{Cost, Watch, children_seconds, peak_memory};
+use support::measure::{Cost, Watch, children_seconds};
 use support::report::Goal;
 use support::session::Session;
 use support::world::{OUTPUT, World, parts_below};
 use wellspring::clock::SystemClock;
+use wellspring::machine::peak_resident_bytes;
 use wellspring::world_files::generator::{GenerateOptions, generate};
 use wellspring::world_files::stream_sort::sort_output;
 use wellspring_domain::world::stream_view::view_dir;
@@ -174,7 +175,7 @@ fn sort_alone(words: &[String]) {
         cost.wall,
         cost.cpu,
         cost.other,
-        peak_memory()
+        peak_resident_bytes().unwrap_or(0)
     );
 }
 

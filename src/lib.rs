@@ -22,6 +22,7 @@ pub mod http;
 pub mod http_client;
 pub mod load;
 pub mod long_digest;
+pub mod machine;
 pub mod object_store;
 pub mod process;
 pub mod scenario_runner;

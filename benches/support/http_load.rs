@@ -4,7 +4,7 @@
 //! of the answer and at nothing else.
 
 use super::child::Running;
-use super::measure::{Cost, Watch, process_seconds};
+use super::measure::{Cost, Watch};
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 use std::cell::{Cell, RefCell};
@@ -14,6 +14,7 @@ use std::rc::Rc;
 use std::time::Instant;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use wellspring::machine::process_seconds;
 
 /// The role of the child process.
 pub const ROLE: &str = "http-client";

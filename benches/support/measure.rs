@@ -1,7 +1,6 @@
 //! Wall time, CPU seconds of this process, and what other processes took meanwhile.
 
-use rustix::time::{ClockId, clock_gettime};
-use std::time::Instant;
+use wellspring::machine::Reading;
 
 /// Kernel ticks of CPU time a second.
 const TICKS_PER_SECOND: f64 = 100.0;
@@ -37,14 +36,8 @@ impl std::ops::AddAssign for Cost {
 #[derive(Default)]
 pub struct Watch {
     total: Cost,
-    begun: Option<Begun>,
+    begun: Option<Reading>,
     latency_ms: Option<(f64, f64)>,
-}
-
-struct Begun {
-    at: Instant,
-    cpu: f64,
-    machine: f64,
 }
 
 impl Watch {
@@ -58,23 +51,18 @@ impl Watch {
 
     /// Starts to measure.
     pub fn begin(&mut self) {
-        self.begun = Some(Begun {
-            machine: machine_seconds(),
-            cpu: process_seconds(),
-            at: Instant::now(),
-        });
+        self.begun = Some(Reading::now(None));
     }
 
     /// Stops, and gives what was measured since the beginning.
     pub fn end(&mut self) -> Cost {
         let begun = self.begun.take().expect("a measurement that was begun");
-        let wall = begun.at.elapsed();
-        let cpu = process_seconds() - begun.cpu;
-        let machine = machine_seconds() - begun.machine;
+        let used = Reading::now(None).since(&begun);
+        let capacity = used.wall_seconds * used.processors as f64;
         let cost = Cost {
-            wall: wall.as_secs_f64(),
-            cpu,
-            other: (machine - cpu).max(0.0),
+            wall: used.wall_seconds,
+            cpu: used.process_seconds,
+            other: used.others_share.unwrap_or(0.0) * capacity,
         };
         self.total += cost;
         cost
@@ -99,34 +87,6 @@ impl Watch {
     pub fn total(&self) -> Cost {
         self.total
     }
-}
-
-/// CPU seconds of this process so far, all threads.
-pub fn process_seconds() -> f64 {
-    let time = clock_gettime(ClockId::ProcessCPUTime);
-    time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
-}
-
-/// CPU seconds all processes of this machine have used.
-fn machine_seconds() -> f64 {
-    let stat = std::fs::read_to_string("/proc/stat").unwrap_or_default();
-    let line = stat.lines().next().unwrap_or_default();
-    let ticks = line.split_whitespace().skip(1);
-    let ticks: Vec<f64> = ticks.filter_map(|text| text.parse().ok()).collect();
-    // user, nice, system, idle, iowait, irq, softirq
-    let busy = [0, 1, 2, 5, 6].map(|field| ticks.get(field).copied().unwrap_or_default());
-    busy.iter().sum::<f64>() / TICKS_PER_SECOND
-}
-
-/// Most memory this process has had, in bytes.
-pub fn peak_memory() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find(|line| line.starts_with("VmHWM:"));
-    let number = line.and_then(|line| line.split_whitespace().nth(1));
-    number
-        .and_then(|text| text.parse::<u64>().ok())
-        .unwrap_or(0)
-        * 1024
 }
 
 /// CPU seconds of the children that have ended.

@@ -8,6 +8,7 @@ use crate::cli::Failure;
 use crate::cli::output::grouped;
 use crate::cli::progress::{Progress, say};
 use crate::clock::SystemClock;
+use crate::machine::process_seconds;
 use crate::scenario_runner::{ScenarioRunner, SetupFiles};
 use crate::settings::Settings;
 use crate::world_files::contract_files::ContractFiles;
@@ -15,7 +16,6 @@ use crate::world_files::generator::{GenerateOptions, generate};
 use crate::world_files::pack_files::{PackRequest, pack_world, read_run_receipt};
 use crate::world_files::stream_sort::{SortRequest, sort_output};
 use crate::world_streamer::{PreparedStream, StreamOptions, StreamTarget, WorldStreamer};
-use rustix::time::{ClockId, clock_gettime};
 use serde_json::json;
 use std::sync::Arc;
 use std::time::Instant;
@@ -102,21 +102,16 @@ impl StageTimer {
         stage: &'static str,
         work: impl FnOnce() -> anyhow::Result<T>,
     ) -> anyhow::Result<T> {
-        let (wall, cpu) = (Instant::now(), cpu_seconds());
+        let (wall, cpu) = (Instant::now(), process_seconds());
         let result = work();
         let seconds = wall.elapsed().as_secs_f64();
         self.stages.push(DemoStage {
             stage,
             seconds,
-            cpu_seconds: cpu_seconds() - cpu,
+            cpu_seconds: process_seconds() - cpu,
         });
         result
     }
-}
-
-fn cpu_seconds() -> f64 {
-    let time = clock_gettime(ClockId::ProcessCPUTime);
-    time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
 }
 
 pub(super) struct Demo<'a> {

@@ -1,7 +1,6 @@
 //! The load itself: a gate, producers, and what is read off while they work.
 
 use super::lanes::{Events, Start};
-use super::machine::{Reading, Use};
 use super::recorder::{Counts, Recorded, Recording};
 use super::sampler::{Point, sample};
 use super::{LoadPlan, Target};
@@ -10,6 +9,7 @@ use crate::cli::output::grouped;
 use crate::cli::progress::Progress;
 use crate::daemon::live_tree;
 use crate::gate::assembly::{GateOptions, RunningGate, start};
+use crate::machine::{Reading, Use};
 use crate::process;
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -6,7 +6,6 @@ use super::schedule::{Pace, Schedule};
 use super::source::EventSource;
 use super::synthetic::SyntheticEvents;
 use super::template::{EVENT_TYPE, LoadIdentity, Template, TemplateError};
-use super::verify::Sent;
 use super::workload::{Mixture, Workload};
 use super::world::{WorldFault, WorldRows};
 use super::{KnobProblem, LoadPlan, Source, Target};
@@ -47,9 +46,12 @@ pub enum Events {
 
 /// One output of a world.
 pub struct WorldOutput {
-    context: Arc<FrameContext>,
-    topic: String,
-    rows: u64,
+    /// What its envelopes have in common.
+    pub context: Arc<FrameContext>,
+    /// Where they go.
+    pub topic: String,
+    /// How many there are.
+    pub rows: u64,
 }
 
 /// What all producers share.
@@ -170,27 +172,11 @@ impl Events {
         }
     }
 
-    /// As a verification makes them again.
-    pub fn sent(self) -> Sent {
+    /// Whether some of them go to this topic.
+    pub fn goes_to(&self, topic: &str) -> bool {
         match self {
-            Events::Synthetic {
-                template,
-                workload,
-                topic,
-            } => Sent::Synthetic {
-                template,
-                workload,
-                topic,
-            },
-            Events::World {
-                source, outputs, ..
-            } => Sent::World {
-                source,
-                outputs: outputs
-                    .into_iter()
-                    .map(|output| (output.context, output.topic))
-                    .collect(),
-            },
+            Events::Synthetic { topic: own, .. } => own == topic,
+            Events::World { outputs, .. } => outputs.iter().any(|output| output.topic == topic),
         }
     }
 }

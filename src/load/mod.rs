@@ -10,7 +10,6 @@ mod drive;
 pub mod html;
 pub mod http_connection;
 mod lanes;
-pub mod machine;
 pub mod producer;
 pub mod recorder;
 pub mod report;

@@ -3,11 +3,11 @@
 use super::http_connection::{
     Answers, HttpConnection, HttpError, HttpGateAddress, batch_answer, single_answer,
 };
-use super::machine::thread_nanos;
 use super::recorder::{Answered, Outcome, Recording};
 use super::schedule::{Pace, Schedule, Step};
 use super::source::EventSource;
 use super::synthetic::Batch;
+use crate::machine::thread_nanos;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};

@@ -1,11 +1,11 @@
 //! What a load found: one document for programs, and the figures thresholds ask for.
 
 use super::checks::Check;
-use super::machine::Use;
 use super::recorder::{Counts, Recorded};
 use super::require::{Measured, Metric, Verdict};
 use super::sampler::Point;
 use super::synthetic::Composition;
+use crate::machine::Use;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 use std::collections::BTreeMap;

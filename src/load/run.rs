@@ -4,7 +4,6 @@ use super::checks::{Check, conservation, decisions};
 use super::drive::{Driven, drive};
 use super::http_connection::{HttpConnection, HttpGateAddress};
 use super::lanes::Events;
-use super::machine::{Use, peak_resident_bytes};
 use super::producer::PushKind;
 use super::report::{Cpu, Figures, Knobs, Latency, Lateness, LoadReport, SCHEMA};
 use super::require::Verdict;
@@ -15,6 +14,7 @@ use crate::active_run::ActiveRun;
 use crate::cli::Failure;
 use crate::cli::progress::Progress;
 use crate::clock::SystemClock;
+use crate::machine::{Use, peak_resident_bytes};
 use crate::process;
 use crate::settings::GateBackend;
 use wellspring_domain::ports::Clock;
@@ -41,7 +41,7 @@ pub fn run(plan: &LoadPlan) -> anyhow::Result<LoadReport> {
     if let Some(paths) = paths.as_ref().filter(|_| plan.verify) {
         let progress = Progress::start("verify the bus", None);
         let stores = plan.settings.object_stores();
-        checks.extend(verify(paths, &stores, &events.sent(), &driven.recorded)?);
+        checks.extend(verify(paths, &stores, &events, &driven.recorded)?);
         progress.finish("done");
     }
     Ok(report(plan, now, &run, knobs, driven, checks, peak))

@@ -1,8 +1,8 @@
 //! Looks at a running load several times a second: progress for a person, points for the plots.
 
-use super::machine::Reading;
 use super::recorder::{Counts, Recording};
 use crate::cli::progress::Progress;
+use crate::machine::Reading;
 use serde::Serialize;
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -119,18 +119,12 @@ impl SyntheticEvents {
 
 #[cfg(test)]
 mod tests {
-    use super::super::template::LoadIdentity;
+    use super::super::template::tests::identity;
     use super::super::workload::Mixture;
     use super::*;
     use std::collections::BTreeSet;
 
     fn events(producer: u64) -> SyntheticEvents {
-        let identity = LoadIdentity {
-            platform_run_id: "platform_20260101T000000Z".to_owned(),
-            producer: "svc:world_stream_producer".to_owned(),
-            id_prefix: "0".repeat(48),
-            seed: 1,
-        };
         let mixture = Mixture {
             seed: 1,
             keys: 100,
@@ -139,7 +133,7 @@ mod tests {
             invalid: 0.1,
             producers: 2,
         };
-        let template = Arc::new(Template::new(&identity, None).unwrap());
+        let template = Arc::new(Template::new(&identity(), None).unwrap());
         SyntheticEvents::new(template, Workload::new(mixture), producer)
     }
 

@@ -252,12 +252,12 @@ fn pins(identity: &LoadIdentity) -> EnvelopePins {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use serde_json::Value;
     use wellspring_domain::admission::envelope::Envelope;
 
-    fn identity() -> LoadIdentity {
+    pub fn identity() -> LoadIdentity {
         LoadIdentity {
             platform_run_id: "platform_20260101T000000Z".to_owned(),
             producer: "svc:world_stream_producer".to_owned(),

@@ -4,6 +4,7 @@
 //! can be made again event by event.
 
 use super::checks::Check;
+use super::lanes::{Events, WorldOutput};
 use super::recorder::Recorded;
 use super::template::Template;
 use super::workload::{Kind, Workload};
@@ -14,39 +15,17 @@ use crate::state_store::embedded::verify::{
     BusReport, ReceiptsReport, verify_bus, verify_receipts,
 };
 use std::collections::{BTreeMap, HashSet};
-use std::sync::Arc;
 use wellspring_domain::admission::bus_line::BusLine;
 use wellspring_domain::admission::receipt::ReceiptsLayout;
 use wellspring_domain::ports::StoreError;
 use wellspring_domain::run_paths::RunPaths;
-use wellspring_domain::stream::framing::FrameContext;
 use wellspring_domain::stream::source::WorldSource;
-
-/// What was sent, so that it can be made again.
-pub enum Sent {
-    /// Synthetic events.
-    Synthetic {
-        /// The bytes of an event.
-        template: Arc<Template>,
-        /// Which events.
-        workload: Workload,
-        /// Where they go.
-        topic: String,
-    },
-    /// Outputs of a world, each with its topic.
-    World {
-        /// The world.
-        source: Arc<dyn WorldSource>,
-        /// Outputs and their topics.
-        outputs: Vec<(Arc<FrameContext>, String)>,
-    },
-}
 
 /// Compares everything that can be compared.
 pub fn verify(
     paths: &RunPaths,
     stores: &ObjectStores,
-    sent: &Sent,
+    sent: &Events,
     recorded: &Recorded,
 ) -> anyhow::Result<Vec<Check>> {
     let bus = verify_bus(paths)?;
@@ -62,23 +41,16 @@ pub fn verify(
         bus_check(&bus, gates_own, recorded),
         receipts_check(&receipts, gates_own, recorded),
         match sent {
-            Sent::Synthetic {
+            Events::Synthetic {
                 template,
                 workload,
                 topic,
             } => SyntheticBus::new(template, workload, recorded).check(paths, topic)?,
-            Sent::World { source, outputs } => check_world(paths, &**source, outputs, recorded)?,
+            Events::World {
+                source, outputs, ..
+            } => check_world(paths, &**source, outputs, recorded)?,
         },
     ])
-}
-
-impl Sent {
-    fn goes_to(&self, topic: &str) -> bool {
-        match self {
-            Sent::Synthetic { topic: own, .. } => own == topic,
-            Sent::World { outputs, .. } => outputs.iter().any(|(_, own)| own == topic),
-        }
-    }
 }
 
 fn bus_check(bus: &BusReport, gates_own: u64, recorded: &Recorded) -> Check {
@@ -231,7 +203,7 @@ impl<'a> SyntheticBus<'a> {
 fn check_world(
     paths: &RunPaths,
     source: &dyn WorldSource,
-    outputs: &[(Arc<FrameContext>, String)],
+    outputs: &[WorldOutput],
     recorded: &Recorded,
 ) -> anyhow::Result<Check> {
     let mut partitions: BTreeMap<String, Vec<u32>> = BTreeMap::new();
@@ -239,8 +211,8 @@ fn check_world(
         partitions.entry(topic).or_default().push(partition);
     }
     let mut found = 0;
-    for (context, topic) in outputs {
-        if outputs.iter().filter(|(_, other)| other == topic).count() > 1 {
+    for WorldOutput { context, topic, .. } in outputs {
+        if outputs.iter().filter(|other| other.topic == *topic).count() > 1 {
             return Ok(Check::open(ORDER, format!("several outputs go to {topic}")));
         }
         let mut heads = Vec::new();
@@ -319,7 +291,7 @@ fn pass(heads: &mut [Head], row: &[u8]) -> Result<bool, StoreError> {
 #[cfg(test)]
 mod tests {
     use super::super::recorder::{Answered, Outcome, Recording};
-    use super::super::template::LoadIdentity;
+    use super::super::template::tests::identity;
     use super::super::workload::Mixture;
     use super::*;
 
@@ -329,12 +301,6 @@ mod tests {
     }
 
     fn load() -> Load {
-        let identity = LoadIdentity {
-            platform_run_id: "platform_20260101T000000Z".to_owned(),
-            producer: "svc:world_stream_producer".to_owned(),
-            id_prefix: "0".repeat(48),
-            seed: 1,
-        };
         let mixture = Mixture {
             seed: 1,
             keys: 2,
@@ -344,7 +310,7 @@ mod tests {
             producers: 2,
         };
         Load {
-            template: Template::new(&identity, None).unwrap(),
+            template: Template::new(&identity(), None).unwrap(),
             workload: Workload::new(mixture),
         }
     }

@@ -3,9 +3,9 @@
 //! Framing runs on a thread of its own, a few batches ahead. The schedule is the load's, not the world's
 //! event time.
 
-use super::machine::thread_nanos;
 use super::recorder::Recording;
 use super::synthetic::{Batch, Composition};
+use crate::machine::thread_nanos;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::mpsc;
 use wellspring_domain::stream::framing::{FrameContext, FrameMemo, FramePlan};

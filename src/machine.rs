@@ -61,7 +61,7 @@ impl Reading {
         });
         Reading {
             at: Instant::now(),
-            process: seconds_of(ClockId::ProcessCPUTime),
+            process: process_seconds(),
             user,
             system,
             gate,
@@ -110,8 +110,9 @@ pub fn peak_resident_bytes() -> Option<u64> {
     Some(kib * 1024)
 }
 
-fn seconds_of(clock: ClockId) -> f64 {
-    let time = clock_gettime(clock);
+/// Processor seconds of this process so far, all its threads.
+pub fn process_seconds() -> f64 {
+    let time = clock_gettime(ClockId::ProcessCPUTime);
     time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
 }
 
