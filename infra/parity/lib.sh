@@ -10,6 +10,7 @@ repository=$(cd "$scripts/../.." && pwd)
 PARITY_DIR=$(readlink -m "${PARITY_DIR:-$repository/runs/parity-stack}")
 PARITY_TOOLS_DIR=$(readlink -m "${PARITY_TOOLS_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/wellspring/parity-tools}")
 PARITY_START_SECONDS=${PARITY_START_SECONDS:-120}
+PARITY_DISK_MB=${PARITY_DISK_MB:-2048}
 PARITY_ENV=$PARITY_DIR/parity.env
 SERVERS=(s3 kinesis kinesis_mock postgres)
 BUCKETS=(fraud-platform oracle-store)
@@ -37,6 +38,15 @@ take_lock() {
   umask 077
   exec 9>"$PARITY_DIR/.lock"
   flock -w 300 9 || fail PARITY_BUSY "another script has been changing $PARITY_DIR for five minutes"
+}
+
+# Servers with a full disk answer errors that say nothing about it.
+need_disk() {
+  local free
+  mkdir -p "$PARITY_DIR"
+  free=$(df --output=avail -B 1M "$PARITY_DIR" | tail -n 1)
+  ((free >= PARITY_DISK_MB)) || fail PARITY_DISK_FULL \
+    "$PARITY_DIR has ${free// /} MiB free and a stack needs $PARITY_DISK_MB; free some, or set PARITY_DIR"
 }
 
 known_server() {

@@ -167,6 +167,12 @@ fn containers_are_started_with_the_options_of_the_native_start() {
         .filter(|option| !s3.contains(option))
         .collect();
     assert!(missing.is_empty(), "s3 in containers lacks {missing:?}");
+    let growth = script
+        .split_whitespace()
+        .find_map(|word| word.strip_prefix("WEED_MASTER_VOLUME_GROWTH_COPY_1="));
+    let environment = &service(&composed, "s3")["environment"];
+    let composed_growth = &environment["WEED_MASTER_VOLUME_GROWTH_COPY_1"];
+    assert_eq!(composed_growth.as_str(), growth);
 
     let script = native("postgres.sh");
     let postgres = command(service(&composed, "postgres"));
