@@ -121,10 +121,16 @@ impl<'a> ActiveRun<'a> {
 
     /// A new run under a new id, made active.
     pub fn create(&self, now: Micros) -> Result<PlatformRunId, ActiveRunError> {
+        let id = self.claim(now)?;
+        self.activate(&id)?;
+        Ok(id)
+    }
+
+    /// A new id that nobody else gets, because its folder is made.
+    pub fn claim(&self, now: Micros) -> Result<PlatformRunId, ActiveRunError> {
         for ahead in 0..=SECONDS_AHEAD_MAX {
             let id = PlatformRunId::generate(Micros(now.0 + ahead * MICROS_PER_SECOND));
             if self.claim_folder(&id)? {
-                self.activate(&id)?;
                 return Ok(id);
             }
         }

@@ -83,18 +83,22 @@ async fn stopped(stop: &mut watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
 }
 
-/// Answers at once. The connection is kept a moment longer, because closing it on a request that is still
-/// arriving would reset it and the client might never read its answer; only so many are kept at once.
+/// Answers when a request arrives: what comes unasked breaks a connection that a client keeps for later.
+/// Afterwards the connection is kept a moment longer, because closing it on a request that is still arriving
+/// would reset it and the client might never read its answer. Only so many are kept at once; others are closed.
 fn turn_away(mut stream: TcpStream, farewells: &Arc<Semaphore>) {
-    let _ = stream.try_write(FULL);
     let Ok(farewell) = farewells.clone().try_acquire_owned() else {
         return;
     };
     tokio::spawn(async move {
-        let _ = stream.shutdown().await;
-        let mut unread = [0; 4096];
-        let until_closed = async { while matches!(stream.read(&mut unread).await, Ok(1..)) {} };
-        let _ = tokio::time::timeout(FAREWELL, until_closed).await;
+        let asked = tokio::time::timeout(FAREWELL, stream.peek(&mut [0])).await;
+        if matches!(asked, Ok(Ok(1..))) {
+            let _ = stream.try_write(FULL);
+            let _ = stream.shutdown().await;
+            let mut unread = [0; 4096];
+            let until_closed = async { while matches!(stream.read(&mut unread).await, Ok(1..)) {} };
+            let _ = tokio::time::timeout(FAREWELL, until_closed).await;
+        }
         drop(farewell);
     });
 }

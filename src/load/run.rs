@@ -10,7 +10,7 @@ use super::require::Verdict;
 use super::verify::verify;
 use super::{LoadPlan, Source, Target};
 use crate::BUILD;
-use crate::active_run::ActiveRun;
+use crate::active_run::{ActiveRun, ActiveRunError};
 use crate::cli::Failure;
 use crate::cli::progress::Progress;
 use crate::clock::SystemClock;
@@ -59,15 +59,24 @@ fn platform_run(plan: &LoadPlan, now: Micros) -> anyhow::Result<PlatformRunId> {
                     .hint("start `wellspring gate serve` on this profile and give its --url")
                     .into());
             }
-            ActiveRun::new(plan.settings.local_root(), None)
-                .create(now)
-                .map_err(|error| Failure::of(error.code(), error).into())
+            let active = ActiveRun::new(plan.settings.local_root(), None);
+            active.create(now).map_err(not_claimed)
         }
-        Target::Http { address, .. } => {
+        Target::Http {
+            address, runs_root, ..
+        } => {
             reach(address)?;
-            Ok(PlatformRunId::generate(now))
+            match runs_root.as_deref().filter(|_| plan.verify) {
+                // What is verified must be of this load alone.
+                Some(root) => ActiveRun::new(root, None).claim(now).map_err(not_claimed),
+                None => Ok(PlatformRunId::generate(now)),
+            }
         }
     }
+}
+
+fn not_claimed(error: ActiveRunError) -> anyhow::Error {
+    Failure::of(error.code(), error).into()
 }
 
 /// A gate that is not there is said at once, not after a million refusals.
