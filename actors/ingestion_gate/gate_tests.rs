@@ -8,7 +8,7 @@ use crate::runtime::credit::{CreditLimits, Credits};
 use crate::runtime::restart_policy::RestartPolicy;
 use crate::runtime::tree::TreeHandle;
 use serde_json::json;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
@@ -44,15 +44,21 @@ struct Disk {
     /// The next commit fails; `after` decides whether its frame is on the disk all the same.
     fail_next: AtomicBool,
     fail_after_write: AtomicBool,
-    /// While set, commits wait.
-    stalled: Mutex<bool>,
+    /// Commits of these shards wait.
+    stalled: Mutex<BTreeSet<u16>>,
     moved: Condvar,
     writers: AtomicU32,
 }
 
 impl Disk {
+    /// Stalls every shard, or none.
     fn stall(&self, stalled: bool) {
-        *self.stalled.lock().unwrap() = stalled;
+        self.stall_shards(if stalled { &[0, 1] } else { &[] });
+    }
+
+    /// Stalls these shards and no others.
+    fn stall_shards(&self, shards: &[u16]) {
+        *self.stalled.lock().unwrap() = shards.iter().copied().collect();
         self.moved.notify_all();
     }
 
@@ -146,7 +152,7 @@ impl Drop for Log {
 impl DecisionLog for Log {
     fn commit(&mut self, flush: &Flush) -> Result<CommitReport, StoreError> {
         let mut stalled = self.disk.stalled.lock().unwrap();
-        while *stalled {
+        while stalled.contains(&self.shard) {
             stalled = self.disk.moved.wait(stalled).unwrap();
         }
         drop(stalled);

@@ -11,6 +11,7 @@
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
@@ -93,9 +94,22 @@ impl Credits {
         credit
     }
 
-    /// Takes room or refuses at once: use at the HTTP edge (429 with Retry-After).
+    /// Waits for room, but not for ever: use at the HTTP edge (429 with Retry-After). Those who wait are
+    /// served in the order they came, so a sender that was just answered cannot overtake them for ever.
+    /// What could never fit is refused at once.
+    pub async fn take_within(&self, events: u32, bytes: u32, patience: Duration) -> Option<Credit> {
+        let limits = self.room.limits;
+        if events > limits.events_max || bytes > limits.bytes_max {
+            return None;
+        }
+        tokio::time::timeout(patience, self.take(events, bytes))
+            .await
+            .ok()
+    }
+
+    /// Takes room or refuses at once.
     ///
-    /// A batch that could never fit is refused too; the edge answers that with its own code.
+    /// A batch that could never fit is refused too.
     pub fn try_take(&self, events: u32, bytes: u32) -> Option<Credit> {
         Some(Credit {
             events: try_acquire(&self.room.events, events)?,
@@ -219,7 +233,6 @@ fn free(semaphore: &Semaphore) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     fn room(events_max: u32, bytes_max: u32) -> Credits {
         Credits::new(CreditLimits {
@@ -258,8 +271,29 @@ mod tests {
         waiter.await.unwrap();
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_is_served_in_order_and_leaves_nothing_behind_when_patience_ends() {
+        let patience = Duration::from_secs(1);
+        let credits = room(4, 100);
+        let held = credits.take(4, 0).await;
+        assert!(credits.take_within(3, 0, patience).await.is_none());
+        let first = tokio::spawn({
+            let credits = credits.clone();
+            async move { credits.take_within(4, 0, patience).await }
+        });
+        tokio::task::yield_now().await;
+        drop(held);
+        // Room is there, but it belongs to the one that waits.
+        assert!(credits.try_take(1, 0).is_none());
+        let first = first.await.unwrap().unwrap();
+        assert_eq!(first.events(), 4);
+        drop(first);
+        assert_eq!(credits.gauges().events_in_use, 0);
+        assert!(credits.take_within(5, 0, patience).await.is_none());
+    }
+
     #[test]
-    fn the_edge_refuses_at_once_and_keeps_nothing_of_a_refused_take() {
+    fn a_try_refuses_at_once_and_keeps_nothing_of_a_refused_take() {
         let credits = room(4, 100);
         let held = credits.try_take(2, 90).unwrap();
         assert!(credits.try_take(3, 1).is_none());

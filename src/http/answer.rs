@@ -75,6 +75,11 @@ impl IntoResponse for Refusal {
 pub fn json_response(status: u16, body: &Value) -> Response {
     let mut bytes = Vec::with_capacity(512);
     push_cj(&mut bytes, body);
+    json_bytes(status, bytes)
+}
+
+/// A JSON answer that is written already.
+pub fn json_bytes(status: u16, bytes: Vec<u8>) -> Response {
     let mut response = Response::new(Body::from(bytes));
     *response.status_mut() =
         StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);

@@ -17,6 +17,22 @@ pub struct RoomedBody {
     pub credit: Credit,
 }
 
+/// Longest wait for room in front of the gate, before a request is told to come back.
+const ROOM_WAIT: Duration = Duration::from_secs(1);
+
+/// Room for a request, or 429: those who wait are served in the order they came.
+pub async fn take_room(credits: &Credits, events: usize, bytes: usize) -> Result<Credit, Refusal> {
+    let [events_wanted, bytes_wanted] =
+        [events, bytes].map(|wanted| u32::try_from(wanted).unwrap_or(u32::MAX));
+    let room = credits.take_within(events_wanted, bytes_wanted, ROOM_WAIT);
+    room.await.ok_or_else(|| {
+        let what = if events > 0 { "events" } else { "bytes" };
+        Refusal::new(429, "GATE_BUSY")
+            .detail(format!("too many {what} in flight"))
+            .retry_after_ms(1_000)
+    })
+}
+
 /// Reads a body of at most `max` bytes. The room is taken before the first byte is read: the declared
 /// length, else the limit (429 when there is none).
 pub async fn read_body(
@@ -31,12 +47,8 @@ pub async fn read_body(
         return Err(too_large(max));
     }
     let room = declared.unwrap_or(max).max(1);
-    let Some(credit) = credits.try_take(0, u32::try_from(room).unwrap_or(u32::MAX)) else {
-        return Err(Refusal::new(429, "GATE_BUSY")
-            .detail("too many bytes in flight")
-            .retry_after_ms(1_000));
-    };
-    let reading = collect(body, declared.unwrap_or(max));
+    let credit = take_room(credits, 0, room).await?;
+    let reading = collect(body, declared.unwrap_or(max), declared.unwrap_or_default());
     match tokio::time::timeout(deadline, reading).await {
         Ok(Ok(bytes)) => Ok(RoomedBody { bytes, credit }),
         Ok(Err(Reading::TooLarge)) => Err(too_large(max)),
@@ -68,9 +80,10 @@ enum Reading {
     Broken,
 }
 
-async fn collect(body: Body, max: usize) -> Result<Vec<u8>, Reading> {
+/// Reads at most `max` bytes; `expected` of them are said to come, and there is room for them.
+async fn collect(body: Body, max: usize, expected: usize) -> Result<Vec<u8>, Reading> {
     let mut chunks = body.into_data_stream();
-    let mut bytes = Vec::new();
+    let mut bytes = Vec::with_capacity(expected);
     while let Some(chunk) = chunks.next().await {
         let chunk = chunk.map_err(|_| Reading::Broken)?;
         if bytes.len() + chunk.len() > max {

@@ -3,15 +3,16 @@
 //! Order of checks: authentication, rate, health, room, body. Nothing is parsed for a caller that has not
 //! said who it is.
 
-use super::answer::{Refusal, json_response};
-use super::body::{read_body, split_batch};
-use super::receipt_view::{decision_item, decision_with_receipt};
+use super::answer::{Refusal, json_bytes, json_response};
+use super::batch_answer::batch_answer;
+use super::body::{read_body, split_batch, take_room};
+use super::receipt_view::decision_with_receipt;
 use super::state::HttpState;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
-use serde_json::{Value, json};
+use serde_json::json;
 use std::sync::Arc;
 use wellspring_actors::ingestion_gate::handle::{Answered, RETRY_AFTER_MS, Ticket};
 use wellspring_actors::ingestion_gate::messages::Verdict;
@@ -98,10 +99,7 @@ async fn push_many(
     }
     let ticket = hand_over(state, ranges, body.bytes, body.credit, &actor).await?;
     let answered = await_answer(state, ticket).await?;
-    Ok(json_response(
-        200,
-        &json!({"results": batch_results(state, &answered)}),
-    ))
+    Ok(json_bytes(200, batch_answer(state, &answered)))
 }
 
 async fn admit_caller(state: &HttpState, headers: &HeaderMap) -> Result<Actor, Refusal> {
@@ -119,12 +117,7 @@ async fn hand_over(
     mut credit: wellspring_actors::runtime::credit::Credit,
     actor: &Actor,
 ) -> Result<Ticket, Refusal> {
-    let Some(events) = state.gate.credits().try_take(ranges.len() as u32, 0) else {
-        return Err(Refusal::new(429, "GATE_BUSY")
-            .detail("too many events in flight")
-            .retry_after_ms(1_000));
-    };
-    credit.merge(events);
+    credit.merge(take_room(state.gate.credits(), ranges.len(), 0).await?);
     let batch = EnvelopeBatch {
         bytes: Arc::new(bytes),
         ranges,
@@ -155,24 +148,8 @@ async fn decision_response(state: &HttpState, answered: &Answered) -> Result<Res
     Ok(json_response(200, &body))
 }
 
-fn batch_results(state: &HttpState, answered: &Answered) -> Vec<Value> {
-    let judged = &answered.judged;
-    let mut results = vec![Value::Null; judged.items.len() + judged.immediate.len()];
-    for (item, answer) in judged.items.iter().zip(&answered.answers) {
-        results[item.index as usize] = match answer.verdict {
-            Verdict::Retry { code } => Refusal::new(503, code)
-                .retry_after_ms(RETRY_AFTER_MS)
-                .item(),
-            _ => decision_item(state, judged, item, answer),
-        };
-    }
-    for (index, immediate) in &judged.immediate {
-        results[*index as usize] = refusal_of(immediate).item();
-    }
-    results
-}
-
-fn refusal_of(immediate: &Immediate) -> Refusal {
+/// The answer to an item that was never judged.
+pub(super) fn refusal_of(immediate: &Immediate) -> Refusal {
     match immediate {
         Immediate::Refused {
             status,

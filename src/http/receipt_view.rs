@@ -1,4 +1,4 @@
-//! Decisions as a pusher sees them: with the whole receipt for one event, by reference for many.
+//! The decision on one event as its pusher sees it: with the whole receipt.
 
 use super::answer::Refusal;
 use super::state::{HttpParts, HttpState};
@@ -11,28 +11,6 @@ use wellspring_domain::admission::journal_row::{JournalOutcome, JournalRow};
 use wellspring_domain::admission::receipt::{ReceiptPlaces, render_receipt};
 use wellspring_domain::ids::receipt_id;
 use wellspring_domain::run_paths::RunPaths;
-
-/// One item of a batch answer.
-pub fn decision_item(
-    state: &HttpParts,
-    judged: &JudgedBatch,
-    item: &JudgedItem,
-    answer: &Answer,
-) -> Value {
-    let decision = decision_of(answer);
-    let paths = RunPaths::new(&state.runs_root, &judged.runs[usize::from(item.run)]);
-    let places = ReceiptPlaces {
-        paths: &paths,
-        layout: state.layout,
-    };
-    let event_id = String::from_utf8_lossy(judged.text(&item.event_id));
-    let receipt_ref = places.receipt_ref(answer.row, &receipt_id(decision.as_str(), &event_id));
-    let mut result = json!({"decision": decision, "receipt_ref": receipt_ref});
-    if let Verdict::Quarantined { code } = answer.verdict {
-        result["reason_code"] = json!(code);
-    }
-    result
-}
 
 /// `{"decision", "receipt", "receipt_ref"}` of a single push (contract 7.1).
 pub async fn decision_with_receipt(
@@ -119,7 +97,8 @@ fn journal_row(judged: &JudgedBatch, item: &JudgedItem, answer: &Answer) -> Jour
     }
 }
 
-fn decision_of(answer: &Answer) -> Decision {
+/// The decision an answer stands for; what asks to send the event again has none.
+pub(super) fn decision_of(answer: &Answer) -> Decision {
     match answer.verdict {
         Verdict::Admitted { .. } => Decision::Admit,
         Verdict::Duplicate { .. } => Decision::Duplicate,

@@ -1,5 +1,6 @@
 //! What the gate's answers say about each event (contract 7.1, design 3.9).
 
+use serde::Deserialize;
 use serde_json::Value;
 use wellspring_domain::ports::ItemOutcome;
 use wellspring_domain::stream::retry::{AnswerClass, TRANSIENT_CODES, classify};
@@ -15,6 +16,37 @@ pub fn single_outcome(body: &[u8]) -> ItemOutcome {
 
 /// The outcomes of a batch, one for each of its `events` in order; anything else decides nothing.
 pub fn batch_outcomes(body: &[u8], events: usize) -> Result<Vec<ItemOutcome>, String> {
+    match plain_outcomes(body, events) {
+        Some(outcomes) => Ok(outcomes),
+        None => any_outcomes(body, events),
+    }
+}
+
+/// Nearly every answer: nothing but admitted events and copies. It is read without keeping what it says.
+fn plain_outcomes(body: &[u8], events: usize) -> Option<Vec<ItemOutcome>> {
+    #[derive(Deserialize)]
+    struct Plain {
+        results: Vec<Item>,
+    }
+    #[derive(Deserialize)]
+    struct Item {
+        decision: Decision,
+    }
+    #[derive(Deserialize)]
+    #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+    enum Decision {
+        Admit,
+        Duplicate,
+    }
+    let answer: Plain = serde_json::from_slice(body).ok()?;
+    let outcomes = answer.results.iter().map(|item| match item.decision {
+        Decision::Admit => ItemOutcome::Admitted,
+        Decision::Duplicate => ItemOutcome::Duplicate,
+    });
+    (answer.results.len() == events).then(|| outcomes.collect())
+}
+
+fn any_outcomes(body: &[u8], events: usize) -> Result<Vec<ItemOutcome>, String> {
     let answer: Value = serde_json::from_slice(body)
         .map_err(|error| format!("the answer to a batch is not JSON: {error}"))?;
     let lists = [
@@ -120,6 +152,15 @@ mod tests {
                 },
             ]
         );
+    }
+
+    #[test]
+    fn a_plain_answer_is_read_as_any_other_is() {
+        let body = br#"{"more":[1],"results":[{"decision":"ADMIT","receipt_ref":"r#0"},{"decision":"DUPLICATE"}]}"#;
+        let outcomes = [ItemOutcome::Admitted, ItemOutcome::Duplicate];
+        assert_eq!(plain_outcomes(body, 2).unwrap(), outcomes);
+        assert_eq!(any_outcomes(body, 2).unwrap(), outcomes);
+        assert!(plain_outcomes(body, 3).is_none());
     }
 
     #[test]

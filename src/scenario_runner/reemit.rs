@@ -253,6 +253,7 @@ impl ScenarioRunner {
             code: "FACTS_VIEW_DRIFT",
             detail: error.to_string(),
         })?;
+        let own = facts.platform_run_id == target.as_str();
         facts.platform_run_id = target.to_string();
         let plan_hash = reemit
             .ledger
@@ -265,6 +266,11 @@ impl ScenarioRunner {
             self.config.ports.clock.as_ref(),
         );
         signal.validate()?;
+        if own {
+            // A runner that died before it stored READY has not said it either: what is said now is it.
+            let key = reemit.ledger.keys().ready_signal();
+            reemit.ledger.create(&key, &signal)?;
+        }
         let attributes = [("kind", "READY_REEMIT"), ("run_id", signal.run_id.as_str())];
         let published = self.publish_again(reemit, &signal.message_id, attributes, &signal)?;
         self.settle_publish(reemit, ReemitSignal::Ready, &signal.message_id, published)

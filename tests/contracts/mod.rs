@@ -9,6 +9,7 @@ mod http_edge;
 mod oracle_check;
 mod oracle_facts;
 mod oracle_pack;
+mod overload;
 mod push;
 mod ready_decisions;
 mod register;

@@ -74,3 +74,46 @@ async fn a_full_flush_is_closed_and_the_next_one_gathers_behind_it() {
         "a flush is at most its bound and the batch that reached it: {bytes:?}"
     );
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stalled_shard_holds_its_own_events_and_no_others() {
+    let world = world(4, 100).await;
+    for number in 0..40 {
+        world.push(&[(&format!("e{number}"), number, 1)]).await;
+    }
+    let numbers_of = |shard: u16| -> Vec<u64> {
+        let flushes = world.disk.flushes.lock().unwrap();
+        let flushes = flushes.get(&shard).into_iter().flatten();
+        let ids =
+            flushes.flat_map(|flush| flush.rows.iter().map(|row| row.event_id.of(&flush.arena)));
+        ids.map(|id| std::str::from_utf8(&id[1..]).unwrap().parse().unwrap())
+            .collect()
+    };
+    let (slow, quick) = (numbers_of(0), numbers_of(1));
+    assert!(slow.len() > 5 && quick.len() > 5, "{slow:?} {quick:?}");
+
+    world.disk.stall_shards(&[0]);
+    let client = world.client();
+    let mut waiting = Vec::new();
+    for number in slow {
+        let again = batch(&[(&format!("e{number}"), number, 1)]);
+        let answers = client.submit(again).await.unwrap();
+        waiting.push(tokio::spawn(answers));
+    }
+    for number in quick {
+        let id = format!("e{number}");
+        let again = [(id.as_str(), number, 1)];
+        let answered = tokio::time::timeout(Duration::from_secs(20), world.push(&again)).await;
+        assert_eq!(answered.unwrap(), [ItemOutcome::Duplicate], "{id}");
+    }
+    assert!(waiting.iter().all(|answer| !answer.is_finished()));
+    world.disk.stall_shards(&[]);
+    for answer in waiting {
+        assert_eq!(answer.await.unwrap().unwrap(), [ItemOutcome::Duplicate]);
+    }
+    let credits = world.gate.handle.credits().clone();
+    until("all room is given back", || {
+        credits.gauges().events_in_use == 0
+    })
+    .await;
+}

@@ -5,5 +5,6 @@ mod engine;
 mod fixture_world;
 mod reemit;
 mod refusals;
+mod seeded;
 mod submit;
 mod support;
