@@ -132,6 +132,9 @@ pub fn push_string(out: &mut Vec<u8>, text: &str) {
 /// The inside of a JSON string: everything outside `0x20..0x7E`, `"` and `\` escaped (contract 0.1).
 pub fn push_escaped(out: &mut Vec<u8>, text: &str) {
     let bytes = text.as_bytes();
+    if all_plain(bytes) {
+        return out.extend_from_slice(bytes);
+    }
     let mut clean_from = 0;
     for (at, &byte) in bytes.iter().enumerate() {
         if is_plain(byte) || (byte & 0xC0) == 0x80 {
@@ -156,6 +159,15 @@ pub fn push_escaped(out: &mut Vec<u8>, text: &str) {
 #[inline]
 pub fn is_plain(byte: u8) -> bool {
     (0x20..0x7F).contains(&byte) && byte != b'"' && byte != b'\\'
+}
+
+/// Whether all bytes stand for themselves. Whole blocks are folded, which the compiler makes vector code of.
+fn all_plain(bytes: &[u8]) -> bool {
+    bytes.chunks(32).all(|block| {
+        block
+            .iter()
+            .fold(true, |plain, byte| plain & is_plain(*byte))
+    })
 }
 
 fn push_escape(out: &mut Vec<u8>, character: char) {

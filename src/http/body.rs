@@ -107,12 +107,13 @@ pub fn split_batch(bytes: &[u8]) -> Result<Vec<Range<u32>>, Refusal> {
 fn split_lines(bytes: &[u8]) -> Vec<Range<u32>> {
     let mut ranges = Vec::new();
     let mut start = 0;
-    for line in bytes.split(|byte| *byte == b'\n') {
+    for end in memchr::memchr_iter(b'\n', bytes).chain([bytes.len()]) {
+        let line = &bytes[start..end];
         let kept = line.strip_suffix(b"\r").unwrap_or(line);
         if !kept.trim_ascii().is_empty() {
             ranges.push(start as u32..(start + kept.len()) as u32);
         }
-        start += line.len() + 1;
+        start = end + 1;
     }
     ranges
 }

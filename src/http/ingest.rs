@@ -145,7 +145,7 @@ async fn decision_response(state: &HttpState, answered: &Answered) -> Result<Res
             .retry_after_ms(RETRY_AFTER_MS));
     }
     let body = decision_with_receipt(state, answered.judged.clone(), *answer).await?;
-    Ok(json_response(200, &body))
+    Ok(json_bytes(200, body))
 }
 
 /// The answer to an item that was never judged.

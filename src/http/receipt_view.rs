@@ -2,13 +2,14 @@
 
 use super::answer::Refusal;
 use super::state::{HttpParts, HttpState};
-use serde_json::{Value, json};
 use std::sync::Arc;
 use wellspring_actors::ingestion_gate::messages::{Answer, Verdict};
 use wellspring_domain::admission::decision::{Decision, RowRef};
 use wellspring_domain::admission::intake::{JudgedBatch, JudgedItem};
 use wellspring_domain::admission::journal_row::{JournalOutcome, JournalRow};
-use wellspring_domain::admission::receipt::{ReceiptPlaces, render_receipt};
+use wellspring_domain::admission::receipt::{RECEIPT_BYTES, ReceiptPlaces};
+use wellspring_domain::admission::receipt_writer::push_receipt;
+use wellspring_domain::canonical_json::push_string;
 use wellspring_domain::ids::receipt_id;
 use wellspring_domain::run_paths::RunPaths;
 
@@ -17,7 +18,7 @@ pub async fn decision_with_receipt(
     state: &HttpState,
     judged: Arc<JudgedBatch>,
     answer: Answer,
-) -> Result<Value, Refusal> {
+) -> Result<Vec<u8>, Refusal> {
     match answer.verdict {
         // The ADMIT row of an earlier event has to be read from its journal.
         Verdict::Duplicate { original } => {
@@ -38,7 +39,7 @@ fn rendered(
     judged: &JudgedBatch,
     answer: &Answer,
     original: Option<RowRef>,
-) -> Result<Value, Refusal> {
+) -> Result<Vec<u8>, Refusal> {
     let failed = |error: String| {
         tracing::error!(error, "receipt cannot be rendered");
         Refusal::new(500, "RECEIPT_UNAVAILABLE")
@@ -61,11 +62,18 @@ fn rendered(
         paths: &paths,
         layout: state.layout,
     };
-    let receipt = render_receipt(&row, original.as_ref(), &places)
+    let decision = row.decision().as_str();
+    let mut body = Vec::with_capacity(RECEIPT_BYTES);
+    body.extend_from_slice(b"{\"decision\":");
+    push_string(&mut body, decision);
+    body.extend_from_slice(b",\"receipt\":");
+    push_receipt(&mut body, &row, original.as_ref(), &places)
         .map_err(|error| failed(error.to_string()))?;
-    let decision = row.decision();
-    let receipt_ref = places.receipt_ref(answer.row, &receipt_id(decision.as_str(), &row.event_id));
-    Ok(json!({"decision": decision, "receipt": receipt, "receipt_ref": receipt_ref}))
+    body.extend_from_slice(b",\"receipt_ref\":");
+    let reference = places.receipt_ref(answer.row, &receipt_id(decision, &row.event_id));
+    push_string(&mut body, &reference);
+    body.push(b'}');
+    Ok(body)
 }
 
 /// The row as the journal holds it, from what is still in memory.

@@ -10,6 +10,9 @@ const DETAIL_CHARS_MAX: usize = 256;
 /// The outcome in the body of a single push below 400. Whatever it says, the gate took the event
 /// over (contract 6.8).
 pub fn single_outcome(body: &[u8]) -> ItemOutcome {
+    if let Ok(plain) = serde_json::from_slice::<PlainItem>(body) {
+        return plain.into();
+    }
     let answer: Value = serde_json::from_slice(body).unwrap_or_default();
     decided(&answer).unwrap_or(ItemOutcome::Admitted)
 }
@@ -22,28 +25,37 @@ pub fn batch_outcomes(body: &[u8], events: usize) -> Result<Vec<ItemOutcome>, St
     }
 }
 
-/// Nearly every answer: nothing but admitted events and copies. It is read without keeping what it says.
+/// Nearly every answer: nothing but admitted events and copies. It is read without keeping what else it says.
 fn plain_outcomes(body: &[u8], events: usize) -> Option<Vec<ItemOutcome>> {
     #[derive(Deserialize)]
     struct Plain {
-        results: Vec<Item>,
-    }
-    #[derive(Deserialize)]
-    struct Item {
-        decision: Decision,
-    }
-    #[derive(Deserialize)]
-    #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
-    enum Decision {
-        Admit,
-        Duplicate,
+        results: Vec<PlainItem>,
     }
     let answer: Plain = serde_json::from_slice(body).ok()?;
-    let outcomes = answer.results.iter().map(|item| match item.decision {
-        Decision::Admit => ItemOutcome::Admitted,
-        Decision::Duplicate => ItemOutcome::Duplicate,
-    });
-    (answer.results.len() == events).then(|| outcomes.collect())
+    let outcomes = answer.results.into_iter().map(ItemOutcome::from);
+    (outcomes.len() == events).then(|| outcomes.collect())
+}
+
+/// A decision that needs no other word.
+#[derive(Deserialize)]
+struct PlainItem {
+    decision: PlainDecision,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+enum PlainDecision {
+    Admit,
+    Duplicate,
+}
+
+impl From<PlainItem> for ItemOutcome {
+    fn from(item: PlainItem) -> ItemOutcome {
+        match item.decision {
+            PlainDecision::Admit => ItemOutcome::Admitted,
+            PlainDecision::Duplicate => ItemOutcome::Duplicate,
+        }
+    }
 }
 
 fn any_outcomes(body: &[u8], events: usize) -> Result<Vec<ItemOutcome>, String> {

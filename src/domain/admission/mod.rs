@@ -28,5 +28,6 @@ pub mod quarantine;
 pub mod quarantine_spike;
 pub mod receipt;
 pub mod receipt_check;
+pub mod receipt_writer;
 pub mod routing;
 pub mod shared_claims;

@@ -1,15 +1,17 @@
 //! Receipts: rendered from journal rows to the contract's document, and the references to them
 //! (contract 7.7).
 
-use super::bus_offset::BusOffset;
 use super::decision::RowRef;
-use super::journal_row::{JournalOutcome, JournalRow};
+use super::journal_row::JournalRow;
+use super::receipt_writer::push_receipt;
 use crate::canonical_json::push_cj;
 use crate::ids::{Hash32, receipt_id};
 use crate::run_paths::RunPaths;
-use crate::time_text::Micros;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
+
+/// Room for a usual receipt.
+pub const RECEIPT_BYTES: usize = 2048;
 
 /// Where receipts are kept (policy): as journal rows rendered on read, or as one object each.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -79,17 +81,6 @@ pub fn quarantine_object(paths: &RunPaths, quarantine_id: &str) -> String {
     format!("{}/quarantine/{quarantine_id}.json", paths.ig())
 }
 
-/// The place of a record on the bus (contract 8).
-pub fn eb_ref(topic: &str, partition: u32, offset: BusOffset, published_at: Micros) -> Value {
-    json!({
-        "topic": topic,
-        "partition": partition,
-        "offset": offset.to_string(),
-        "offset_kind": offset.kind(),
-        "published_at_utc": published_at.format_off(),
-    })
-}
-
 /// Why a row has no receipt.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ReceiptError {
@@ -111,120 +102,23 @@ impl ReceiptError {
     }
 }
 
-/// The receipt of a row (contract 7.7). A DUPLICATE needs its ADMIT row.
+/// The receipt of a row (contract 7.7) as a JSON value. A DUPLICATE needs its ADMIT row.
 pub fn render_receipt(
     row: &JournalRow,
     original: Option<&JournalRow>,
     places: &ReceiptPlaces<'_>,
 ) -> Result<Value, ReceiptError> {
-    let mut receipt = common_fields(row);
-    match &row.outcome {
-        JournalOutcome::Admit { .. } => {
-            admitted_fields(&mut receipt, row)?;
-            let profile = &row.context.partitioning_profile_id;
-            put(&mut receipt, "partitioning_profile_id", profile.as_str());
-            put(&mut receipt, "partition_key", row.partition_key.to_string());
-        }
-        JournalOutcome::Duplicate { original: at } => {
-            let original = original.ok_or(ReceiptError::OriginalMissing(*at))?;
-            if original.row_ref != *at || original.dedupe_key != row.dedupe_key {
-                return Err(ReceiptError::OriginalDiffers(*at));
-            }
-            admitted_fields(&mut receipt, original)?;
-            put(&mut receipt, "reason_codes", json!(["DUPLICATE"]));
-            let evidence = places.receipt_ref(*at, &original.receipt_id());
-            let refs = json!([{"kind": "receipt_ref", "ref": evidence}]);
-            put(&mut receipt, "evidence_refs", refs);
-        }
-        JournalOutcome::Quarantine { code, .. } => {
-            put(&mut receipt, "reason_codes", json!([&**code]));
-            let record = quarantine_object(places.paths, &row.receipt_id());
-            let refs = json!([{"kind": "quarantine_record", "ref": record}]);
-            put(&mut receipt, "evidence_refs", refs);
-        }
-    }
-    Ok(Value::Object(receipt))
+    let mut bytes = Vec::with_capacity(RECEIPT_BYTES);
+    push_receipt(&mut bytes, row, original, places)?;
+    Ok(serde_json::from_slice(&bytes).expect("what was just written is JSON"))
 }
 
-/// The receipt's bytes as an object holds them: CJ and a line end (contract 3.8).
+/// The bytes of a receipt as an object holds them: CJ and a line end (contract 3.8).
 pub fn receipt_bytes(receipt: &Value) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(2048);
+    let mut bytes = Vec::with_capacity(RECEIPT_BYTES);
     push_cj(&mut bytes, receipt);
     bytes.push(b'\n');
     bytes
-}
-
-fn common_fields(row: &JournalRow) -> Map<String, Value> {
-    let context = &*row.context;
-    let mut receipt = Map::new();
-    put(&mut receipt, "receipt_id", row.receipt_id());
-    put(&mut receipt, "decision", row.decision().as_str());
-    put(&mut receipt, "event_id", row.event_id.as_str());
-    put(&mut receipt, "event_type", context.event_type.as_str());
-    put(&mut receipt, "event_class", context.event_class.as_str());
-    put(&mut receipt, "ts_utc", row.ts_utc.as_str());
-    let world = context.manifest_fingerprint.as_str();
-    put(&mut receipt, "manifest_fingerprint", world);
-    let run = context.platform_run_id.as_str();
-    put(&mut receipt, "platform_run_id", run);
-    let policy = &context.policy_rev;
-    let digest = policy.content_digest.as_str();
-    put(&mut receipt, "run_config_digest", digest);
-    let revision = json!({
-        "policy_id": policy.policy_id,
-        "revision": policy.revision,
-        "content_digest": policy.content_digest,
-    });
-    put(&mut receipt, "policy_rev", revision);
-    put(&mut receipt, "dedupe_key", dedupe_text(&row.dedupe_key));
-    put(&mut receipt, "pins", without_nulls(&context.pins));
-    let optional = [
-        ("scenario_run_id", &context.scenario_run_id),
-        ("schema_version", &context.schema_version),
-        ("producer", &context.producer),
-    ];
-    for (name, value) in optional {
-        if let Some(value) = value {
-            put(&mut receipt, name, value.as_str());
-        }
-    }
-    provenance_fields(&mut receipt, row);
-    receipt
-}
-
-fn provenance_fields(receipt: &mut Map<String, Value>, row: &JournalRow) {
-    let actor = &row.context.actor;
-    let who = json!({
-        "actor_id": actor.actor_id,
-        "source_type": actor.source_type,
-        "auth_mode": actor.auth_mode,
-        "principal": actor.principal,
-    });
-    put(receipt, "actor", who);
-    for name in ["service_release_id", "environment"] {
-        if let Some(value) = row.context.provenance.get(name) {
-            put(receipt, name, value.clone());
-        }
-    }
-    put(receipt, "provenance", row.context.provenance.clone());
-}
-
-/// What ADMIT has of its own row and DUPLICATE of the original's.
-fn admitted_fields(receipt: &mut Map<String, Value>, row: &JournalRow) -> Result<(), ReceiptError> {
-    let JournalOutcome::Admit {
-        topic,
-        partition,
-        offset,
-    } = &row.outcome
-    else {
-        return Err(ReceiptError::OriginalDiffers(row.row_ref));
-    };
-    let hash = json!({"algo": "sha256", "hex": row.payload_hash.to_string()});
-    put(receipt, "payload_hash", hash);
-    put(receipt, "admitted_at_utc", row.decided_at.format_off());
-    let place = eb_ref(topic, *partition, *offset, row.decided_at);
-    put(receipt, "eb_ref", place);
-    Ok(())
 }
 
 /// The dedupe key as text; empty when it could not be computed (V11).
@@ -251,10 +145,6 @@ pub fn without_nulls(pins: &Value) -> Value {
             .into(),
         other => other.clone(),
     }
-}
-
-fn put(receipt: &mut Map<String, Value>, name: &str, value: impl Into<Value>) {
-    receipt.insert(name.to_owned(), value.into());
 }
 
 #[cfg(test)]

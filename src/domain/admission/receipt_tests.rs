@@ -1,9 +1,12 @@
 use super::*;
 use crate::admission::bus_offset::BusOffset;
 use crate::admission::decision::{Actor, PolicyRev, ReceiptContext};
+use crate::admission::journal_row::JournalOutcome;
 use crate::admission::receipt_check::check_receipt;
 use crate::canonical_json::to_cj;
 use crate::run_paths::PlatformRunId;
+use crate::time_text::Micros;
+use serde_json::json;
 use std::sync::Arc;
 
 const RUN: &str = "platform_20260101T000000Z";

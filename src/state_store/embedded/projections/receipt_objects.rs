@@ -4,9 +4,8 @@ use super::{ProjectionTarget, RowWriter};
 use crate::failpoints::{Artefact, Operation, Step, around};
 use wellspring_domain::admission::decision::Decision;
 use wellspring_domain::admission::journal_row::{JournalOutcome, JournalRow};
-use wellspring_domain::admission::receipt::{
-    ReceiptPlaces, ReceiptsLayout, receipt_bytes, render_receipt,
-};
+use wellspring_domain::admission::receipt::{RECEIPT_BYTES, ReceiptPlaces, ReceiptsLayout};
+use wellspring_domain::admission::receipt_writer::push_receipt;
 use wellspring_domain::ports::StoreError;
 
 /// Writes `ig/receipts/<receipt_id>.json` per row; the first receipt of an id stays.
@@ -35,14 +34,15 @@ impl RowWriter for ReceiptObjects {
             target.paths.store_prefix(),
             row.receipt_id()
         );
-        let receipt = render_receipt(row, original.as_ref(), &places).map_err(|error| {
+        let mut bytes = Vec::with_capacity(RECEIPT_BYTES);
+        push_receipt(&mut bytes, row, original.as_ref(), &places).map_err(|error| {
             StoreError::Damaged {
                 key: key.clone(),
                 offset: 0,
                 cause: error.to_string(),
             }
         })?;
-        let bytes = receipt_bytes(&receipt);
+        bytes.push(b'\n');
         let step = Step(Artefact::ReceiptObject, Operation::Put);
         around(step, || target.store.put_if_absent(&key, &bytes))?;
         Ok(())
