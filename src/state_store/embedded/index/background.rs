@@ -2,6 +2,8 @@
 //! merge never holds up a full table.
 
 use super::shared::Shared;
+use rustix::process::setpriority_process;
+use rustix::thread::gettid;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -10,6 +12,10 @@ use wellspring_domain::ports::StoreError;
 
 /// Waiting work per thread. A shard has at most one frozen table, so the writer's queue never fills.
 const QUEUE_MAX: usize = 1024;
+
+/// Niceness of both threads: a merge takes a core for as long as a hundred flushes, and admission goes first.
+/// When admission leaves nothing, a full table makes it wait, so they never fall behind for good.
+const NICENESS: i32 = 10;
 
 /// Both threads. Dropping the last reference stops and joins them; what was not finished is made
 /// again from the journal.
@@ -69,9 +75,16 @@ impl Drop for Background {
 }
 
 fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, StoreError> {
+    let give_way_and_work = move || {
+        // Linux has a niceness per thread. Without it they compete with admission, slower and as right.
+        if let Err(error) = setpriority_process(Some(gettid()), NICENESS) {
+            tracing::debug!(%error, "an index thread keeps its priority");
+        }
+        body();
+    };
     thread::Builder::new()
         .name(name.to_owned())
-        .spawn(body)
+        .spawn(give_way_and_work)
         .map_err(|error| StoreError::Unavailable {
             operation: "start thread",
             key: name.to_owned(),
