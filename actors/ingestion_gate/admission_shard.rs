@@ -5,6 +5,7 @@
 //! shard dies, its unanswered batches end with "outcome unknown", its writer is awaited, its journal is
 //! recovered and its claims are settled from it (see [`super::shard_generation`]).
 
+use super::flush_turns::FlushTurns;
 use super::index_shard::{ClaimAnswer, IndexShardMsg};
 use super::messages::{Answer, Portion, RunKey, ShardBatch, Verdict};
 use super::settlement;
@@ -113,6 +114,8 @@ pub struct AdmissionShardState {
     writer_busy: bool,
     /// Flushes closed because they were full, oldest first.
     full: VecDeque<Box<FlushJob>>,
+    /// Runs with something to write.
+    turns: FlushTurns<RunKey>,
     tally: Arc<GateTally>,
 }
 
@@ -139,6 +142,7 @@ impl Actor for AdmissionShard {
             writer,
             writer_busy: false,
             full: VecDeque::new(),
+            turns: FlushTurns::new(),
             tally: args.tally,
         };
         for opening in args.runs {
@@ -227,22 +231,39 @@ impl AdmissionShardState {
         self.start_flush()
     }
 
-    /// Gives the writer the next flush as soon as it is idle.
+    /// Gives the writer the next flush as soon as it is idle. Runs take turns; within one, full flushes come
+    /// before what was gathered after them.
     fn start_flush(&mut self) -> Result<(), ActorProcessingErr> {
+        self.line_up();
         if self.writer_busy {
             return Ok(());
         }
-        let gathered = || {
-            self.runs
-                .values_mut()
-                .find(|run| run.has_gathered())
-                .and_then(ShardRun::take_flush)
-        };
-        if let Some(job) = self.full.pop_front().or_else(gathered) {
-            self.writer_busy = true;
-            self.writer.commit(job)?;
+        while let Some(run) = self.turns.next() {
+            if let Some(job) = self.take_job(&run) {
+                self.line_up();
+                self.writer_busy = true;
+                self.writer.commit(job)?;
+                break;
+            }
         }
         Ok(())
+    }
+
+    /// The oldest flush of a run.
+    fn take_job(&mut self, run: &RunKey) -> Option<Box<FlushJob>> {
+        match self.full.iter().position(|job| job.run == *run) {
+            Some(at) => self.full.remove(at),
+            None => self.runs.get_mut(run).and_then(ShardRun::take_flush),
+        }
+    }
+
+    /// Puts every run that has something to write into the line.
+    fn line_up(&mut self) {
+        let gathered = self.runs.iter().filter(|(_, run)| run.has_gathered());
+        let full = self.full.iter().map(|job| &job.run);
+        for run in full.chain(gathered.map(|(key, _)| key)) {
+            self.turns.line_up(run);
+        }
     }
 
     /// A flush is durable: tell the index, then the senders, then give the room back.

@@ -1,6 +1,7 @@
 //! Ingestion Gate actors: gate supervisor, admission shards, index shards, projectors.
 
 pub mod admission_shard;
+mod flush_turns;
 mod gate_children;
 pub mod gate_supervisor;
 #[cfg(test)]

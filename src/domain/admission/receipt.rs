@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 /// Room for a usual receipt.
-pub const RECEIPT_BYTES: usize = 2048;
+pub const RECEIPT_BYTES: usize = 3072;
 
 /// Where receipts are kept (policy): as journal rows rendered on read, or as one object each.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
