@@ -17,9 +17,20 @@ pub fn push_receipt(
 ) -> Result<(), ReceiptError> {
     let admitted = admitted_row(row, original)?;
     let evidence = evidence(row, admitted, places);
-    let context = &*row.context;
-    let provenance = &context.provenance;
     let mut receipt = Members::open(out);
+    push_decision(&mut receipt, row, admitted);
+    if let Some(evidence) = &evidence {
+        push_evidence_refs(&mut receipt, evidence);
+    }
+    push_identity(&mut receipt, row, admitted);
+    push_origin(&mut receipt, row, evidence.as_ref());
+    receipt.close();
+    Ok(())
+}
+
+/// `actor` to `event_type`: who asked, what was decided, where the event went.
+fn push_decision(receipt: &mut Members<'_>, row: &JournalRow, admitted: Option<&JournalRow>) {
+    let context = &*row.context;
     let actor = &context.actor;
     receipt.texts(
         "actor",
@@ -36,21 +47,27 @@ pub fn push_receipt(
     receipt.text("decision", row.decision().as_str());
     receipt.text("dedupe_key", &dedupe_text(&row.dedupe_key));
     if let Some(admitted) = admitted {
-        push_place(&mut receipt, admitted);
+        push_place(receipt, admitted);
     }
-    receipt.value_if_any("environment", provenance.get("environment"));
+    receipt.value_if_any("environment", context.provenance.get("environment"));
     receipt.text("event_class", &context.event_class);
     receipt.text("event_id", &row.event_id);
     receipt.text("event_type", &context.event_type);
-    if let Some(evidence) = &evidence {
-        let out = receipt.name("evidence_refs");
-        out.push(b'[');
-        let mut reference = Members::open(out);
-        reference.text("kind", evidence.kind);
-        reference.text("ref", &evidence.reference);
-        reference.close();
-        receipt.out.push(b']');
-    }
+}
+
+fn push_evidence_refs(receipt: &mut Members<'_>, evidence: &Evidence<'_>) {
+    let out = receipt.name("evidence_refs");
+    out.push(b'[');
+    let mut reference = Members::open(out);
+    reference.text("kind", evidence.kind);
+    reference.text("ref", &evidence.reference);
+    reference.close();
+    receipt.out.push(b']');
+}
+
+/// `manifest_fingerprint` to `policy_rev`: the world, the payload, the policy.
+fn push_identity(receipt: &mut Members<'_>, row: &JournalRow, admitted: Option<&JournalRow>) {
+    let context = &*row.context;
     receipt.text("manifest_fingerprint", &context.manifest_fingerprint);
     if matches!(row.outcome, JournalOutcome::Admit { .. }) {
         receipt.text("partition_key", &row.partition_key.to_string());
@@ -72,22 +89,26 @@ pub fn push_receipt(
             ("revision", &policy.revision),
         ],
     );
+}
+
+/// `producer` to `ts_utc`: where the event and the decision come from.
+fn push_origin(receipt: &mut Members<'_>, row: &JournalRow, evidence: Option<&Evidence<'_>>) {
+    let context = &*row.context;
+    let provenance = &context.provenance;
     receipt.text_if_any("producer", context.producer.as_deref());
     receipt.value_if_any("provenance", Some(provenance));
-    if let Some(evidence) = &evidence {
+    if let Some(evidence) = evidence {
         let out = receipt.name("reason_codes");
         out.push(b'[');
         push_string(out, evidence.code);
         out.push(b']');
     }
     receipt.text("receipt_id", &row.receipt_id());
-    receipt.text("run_config_digest", &policy.content_digest);
+    receipt.text("run_config_digest", &context.policy_rev.content_digest);
     receipt.text_if_any("scenario_run_id", context.scenario_run_id.as_deref());
     receipt.text_if_any("schema_version", context.schema_version.as_deref());
     receipt.value_if_any("service_release_id", provenance.get("service_release_id"));
     receipt.text("ts_utc", &row.ts_utc);
-    receipt.close();
-    Ok(())
 }
 
 /// The row that put the event on the bus: the row itself, or a duplicate's original.
