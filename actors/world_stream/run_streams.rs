@@ -315,10 +315,14 @@ impl Run {
             }
             return;
         }
-        if self.waiting_for.contains(&report.output_id) {
+        if !self.is_scheduled() {
             self.starts.extend(first_ts);
         }
         self.no_longer_waits_for(&report.output_id);
+    }
+
+    fn is_scheduled(&self) -> bool {
+        self.paces.iter().all(|pace| pace.borrow().is_some())
     }
 
     fn index_of(&self, output_id: &str) -> Option<usize> {
@@ -328,15 +332,16 @@ impl Run {
             .position(|output| output.output_id == output_id)
     }
 
-    /// When every output has said where it starts, the run gets its one schedule.
+    /// When every output has said where it starts, the run gets its one schedule. One that could not be opened
+    /// holds up no other; when none could, the first that opens after all is where the run starts.
     fn no_longer_waits_for(&mut self, output_id: &str) {
-        if !self.waiting_for.remove(output_id) || !self.waiting_for.is_empty() {
+        self.waiting_for.remove(output_id);
+        if self.order == Order::Staggered || !self.waiting_for.is_empty() {
             return;
         }
-        if self.order == Order::Staggered {
+        let Some(anchor) = anchor_micros(self.starts.iter().copied()) else {
             return;
-        }
-        let anchor = anchor_micros(self.starts.iter().copied()).unwrap_or_default();
+        };
         for index in 0..self.paces.len() {
             self.set_pace(index, anchor);
         }

@@ -384,3 +384,26 @@ async fn all_outputs_share_one_schedule_and_a_pause_moves_it_on() {
     let pace = run.paces[1].borrow().unwrap();
     assert_eq!(pace.due(Micros(9_000_000)), began + Duration::from_secs(64));
 }
+
+/// Found by the seeded simulation (seed 38): the schedule began in 1970, so nothing was ever due.
+#[tokio::test(start_paused = true)]
+async fn an_output_that_opens_at_the_second_try_starts_the_schedule() {
+    let (_command, control) = watch::channel(RunControl::Run);
+    let gate = FakeGate::new(4, vec![]);
+    let request = StreamRequest {
+        speedup: 1.0,
+        ..request(&["a"])
+    };
+    let progress = RunProgress::new(&request);
+    let ports = ports(gate, Arc::new(Checkpoints::default()), world(&[4]));
+    let mut run = Run::new(request, ports, tuning(), control, progress, None);
+    let report = |first_ts| OpenedReport {
+        output_id: "a".to_owned(),
+        first_ts,
+    };
+    run.output_opened(report(None));
+    assert!(run.paces[0].borrow().is_none(), "it has no start yet");
+    run.output_opened(report(Some(Micros(9_000_000))));
+    let pace = run.paces[0].borrow().unwrap();
+    assert_eq!(pace.due(Micros(9_000_000)), Instant::now());
+}
