@@ -209,7 +209,11 @@ impl Disk {
                 if unsynced == 0 {
                     continue;
                 }
-                let keep = roll(unsynced as u64 + 1) as usize;
+                let keep = match roll(4) {
+                    0 => 0,
+                    1 => unsynced,
+                    _torn => roll(unsynced as u64 + 1) as usize,
+                };
                 file.bytes.truncate(file.synced + keep);
                 match keep {
                     0 => lost.seen.push("bus lines lost"),
