@@ -20,9 +20,10 @@ const SLOW_MS: u64 = 600;
 /// The first of them; what comes before opens the run and sets the clients going.
 const SLOW_FROM: u32 = 40;
 
-const CLIENTS: usize = 64;
+/// Half as many again as have room: the others wait for about as long as the gate lets them.
+const CLIENTS: usize = 24;
 const EVENTS_PER_BATCH: usize = 25;
-/// Room for a quarter of the clients at once.
+/// Room for sixteen clients at once.
 const ROOM: &str = "wiring.gate.credit_events_max=400";
 
 /// What one client lived through: when how many of its events were admitted, and how often it was refused.
@@ -123,7 +124,13 @@ fn senders_faster_than_the_disk_are_held_back_alike_and_the_gate_is_itself_again
             .collect();
         let mean = shares.iter().sum::<usize>() / CLIENTS;
         assert!(
-            shares.iter().all(|share| (1..=4 * mean).contains(share)),
+            mean > EVENTS_PER_BATCH,
+            "hardly anything was admitted: {shares:?}"
+        );
+        assert!(
+            shares
+                .iter()
+                .all(|share| (mean / 4..=4 * mean).contains(share)),
             "{shares:?}"
         );
         let rate = |from: Instant, until: Instant| {
