@@ -240,7 +240,6 @@ impl AdmissionShardState {
         }
         while let Some(run) = self.turns.next() {
             if let Some(job) = self.take_job(&run) {
-                self.line_up();
                 self.writer_busy = true;
                 self.writer.commit(job)?;
                 break;
@@ -257,7 +256,7 @@ impl AdmissionShardState {
         }
     }
 
-    /// Puts every run that has something to write into the line.
+    /// Puts every run that has something to write into the line; one that was served, behind those that wait.
     fn line_up(&mut self) {
         let gathered = self.runs.iter().filter(|(_, run)| run.has_gathered());
         let full = self.full.iter().map(|job| &job.run);

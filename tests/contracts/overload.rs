@@ -6,8 +6,6 @@ use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-
 use crate::support::Site;
 use crate::support::daemon::Daemon;
 use crate::support::gate_client::{GateClient, traffic};
@@ -156,12 +154,7 @@ fn senders_faster_than_the_disk_are_held_back_alike_and_the_gate_is_itself_again
 #[test]
 fn five_thousand_idle_connections_cost_little_and_hold_up_nobody() {
     const IDLE: usize = 5_000;
-    let limit = getrlimit(Resource::Nofile);
-    let raised = Rlimit {
-        current: limit.maximum,
-        maximum: limit.maximum,
-    };
-    setrlimit(Resource::Nofile, raised).unwrap();
+    assert!(wellspring::process::raise_open_files() > IDLE as u64);
     let site = Site::new().set("wiring.gate.header_timeout_ms=30000");
     let daemon = Daemon::gate(&site);
     let address = daemon.url.trim_start_matches("http://");

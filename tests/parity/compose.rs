@@ -172,6 +172,7 @@ fn containers_are_started_with_the_options_of_the_native_start() {
         .find_map(|word| word.strip_prefix("WEED_MASTER_VOLUME_GROWTH_COPY_1="));
     let environment = &service(&composed, "s3")["environment"];
     let composed_growth = &environment["WEED_MASTER_VOLUME_GROWTH_COPY_1"];
+    assert!(growth.is_some(), "the native start sets it");
     assert_eq!(composed_growth.as_str(), growth);
 
     let script = native("postgres.sh");
