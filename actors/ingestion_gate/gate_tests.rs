@@ -352,13 +352,8 @@ async fn world_reporting(partitions: u32, credit_events: u32, reporting: Reporti
 
 impl World {
     fn client(&self) -> Arc<InProcessGate> {
-        let actor = Actor {
-            actor_id: "a".into(),
-            source_type: "SYSTEM".into(),
-            auth_mode: "x".into(),
-            principal: "p".into(),
-        };
-        Arc::new(InProcessGate::new(self.gate.handle.clone(), actor, 4))
+        let gate = self.gate.handle.clone();
+        Arc::new(InProcessGate::new(gate, actor(), 4))
     }
 
     async fn push(&self, events: &[(&str, u64, u64)]) -> Vec<ItemOutcome> {
@@ -372,6 +367,15 @@ impl World {
 }
 
 /// Events as `(event id, key, value)`: the key decides the partition, the value is the rest of the payload.
+fn actor() -> Actor {
+    Actor {
+        actor_id: "a".into(),
+        source_type: "SYSTEM".into(),
+        auth_mode: "x".into(),
+        principal: "p".into(),
+    }
+}
+
 fn batch(events: &[(&str, u64, u64)]) -> EnvelopeBatch {
     batch_of(RUN, events)
 }

@@ -83,7 +83,11 @@ pub struct Answered {
 /// A batch the gate has taken; resolves when every item is durable or refused.
 pub struct Ticket {
     judged: Arc<JudgedBatch>,
-    answers: Vec<Option<Answer>>,
+    /// Answers to items no shard has taken.
+    untaken: Vec<(u32, Answer)>,
+    /// Items without an answer.
+    open: Vec<bool>,
+    missing: usize,
     portions: mpsc::Receiver<Portion>,
     taken_at: Instant,
     tally: Arc<GateTally>,
@@ -176,7 +180,7 @@ impl GateHandle {
         let taken_at = Instant::now();
         let judged = self.judge(&batch, actor).await;
         self.inner.tally.judged(taken_at.elapsed());
-        let mut answers: Vec<Option<Answer>> = vec![None; judged.items.len()];
+        let mut untaken = Vec::new();
         let judged = Arc::new(judged);
         let (reply, portions) = mpsc::channel(judged.items.len().max(1));
         let mut credit = credit;
@@ -200,14 +204,14 @@ impl GateHandle {
                 _ => Err("IG_UNHEALTHY"),
             };
             if let Err(code) = sent {
-                for item in items {
-                    answers[item as usize] = Some(Answer::retry(code));
-                }
+                untaken.extend(items.iter().map(|item| (*item, Answer::retry(code))));
             }
         }
         Ticket {
+            untaken,
+            open: vec![true; judged.items.len()],
+            missing: judged.items.len(),
             judged,
-            answers,
             portions,
             taken_at,
             tally: self.inner.tally.clone(),
@@ -244,7 +248,9 @@ impl GateHandle {
         judged
     }
 
-    fn by_shard(&self, judged: &JudgedBatch) -> BTreeMap<(u16, u16), Vec<u32>> {
+    /// What each shard gets of a batch. Shards that run come first: one that starts again must not hold up
+    /// what the others can take.
+    fn by_shard(&self, judged: &JudgedBatch) -> Vec<((u16, u16), Vec<u32>)> {
         let mut parts: BTreeMap<(u16, u16), Vec<u32>> = BTreeMap::new();
         for (position, item) in judged.items.iter().enumerate() {
             parts
@@ -252,6 +258,11 @@ impl GateHandle {
                 .or_default()
                 .push(position as u32);
         }
+        let mut parts: Vec<_> = parts.into_iter().collect();
+        parts.sort_by_key(|((_, shard), _)| {
+            let slot = &self.inner.shards[usize::from(*shard)];
+            slot.current().is_none()
+        });
         parts
     }
 
@@ -291,30 +302,49 @@ impl GateHandle {
 }
 
 impl Ticket {
-    /// Waits for the answers. Items whose shard died meanwhile are answered "send again": the same bytes
-    /// under the same key are safe to send, whatever became of them.
+    /// What was judged; answers refer to its items.
+    pub fn judged(&self) -> &Arc<JudgedBatch> {
+        &self.judged
+    }
+
+    /// The next answers, as soon as there are any; `None` when every item has its answer. Items whose shard
+    /// died meanwhile are answered "send again": the same bytes under the same key are safe to send, whatever
+    /// became of them.
+    pub async fn next(&mut self) -> Option<Vec<(u32, Answer)>> {
+        if self.missing == 0 {
+            return None;
+        }
+        let answers = if self.untaken.is_empty() {
+            let portion = self.portions.recv().await;
+            portion.map_or_else(|| self.lost(), |portion| portion.answers)
+        } else {
+            std::mem::take(&mut self.untaken)
+        };
+        for (position, _) in &answers {
+            self.open[*position as usize] = false;
+        }
+        self.missing -= answers.len();
+        if self.missing == 0 {
+            self.tally.answered(self.taken_at.elapsed());
+        }
+        Some(answers)
+    }
+
+    fn lost(&self) -> Vec<(u32, Answer)> {
+        let open = self.open.iter().zip(0u32..).filter(|(open, _)| **open);
+        open.map(|(_, position)| (position, Answer::retry("PUBLISH_AMBIGUOUS_RETRY")))
+            .collect()
+    }
+
+    /// Waits for all answers.
     pub async fn answered(mut self) -> Answered {
-        let mut missing = self
-            .answers
-            .iter()
-            .filter(|answer| answer.is_none())
-            .count();
-        while missing > 0 {
-            let Some(portion) = self.portions.recv().await else {
-                break;
-            };
-            missing -= portion.answers.len();
-            for (position, answer) in portion.answers {
-                self.answers[position as usize] = Some(answer);
+        let not_yet = Answer::retry("PUBLISH_AMBIGUOUS_RETRY");
+        let mut answers = vec![not_yet; self.judged.items.len()];
+        while let Some(some) = self.next().await {
+            for (position, answer) in some {
+                answers[position as usize] = answer;
             }
         }
-        self.tally.answered(self.taken_at.elapsed());
-        let lost = || Answer::retry("PUBLISH_AMBIGUOUS_RETRY");
-        let answers = self
-            .answers
-            .into_iter()
-            .map(|answer| answer.unwrap_or_else(lost))
-            .collect();
         Answered {
             judged: self.judged,
             answers,

@@ -48,9 +48,10 @@ impl Actor for HttpListener {
         args: HttpListenerArgs,
     ) -> Result<Self::State, ActorProcessingErr> {
         let (stop, stopped) = watch::channel(false);
-        let serving = (args.serve)(stopped);
+        let serving = tokio::spawn((args.serve)(stopped));
         let server = tokio::spawn(async move {
-            serving.await;
+            // A panic is an end, too.
+            let _ = serving.await;
             let _ = myself.cast(HttpListenerMsg::Ended);
         });
         args.node.set_state(NodeState::Running);

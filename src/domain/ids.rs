@@ -222,7 +222,17 @@ fn hash_parts(parts: &[&[u8]]) -> Hash32 {
 /// `receipt_id` of a decision (`ADMIT`, `DUPLICATE`, `QUARANTINE`) on an event (V13). With
 /// `QUARANTINE` it is also the `quarantine_id`; a missing event id is the literal `unknown`.
 pub fn receipt_id(decision: &str, event_id: &str) -> String {
-    h32(&format!("{decision}:{event_id}"))
+    String::from_utf8(receipt_id_hex(decision, event_id).to_vec()).expect("hex is ASCII")
+}
+
+/// The 32 hex characters of [`receipt_id`], without an allocation.
+pub fn receipt_id_hex(decision: &str, event_id: &str) -> [u8; 32] {
+    let text = Sha256::new()
+        .chain_update(decision)
+        .chain_update(b":")
+        .chain_update(event_id);
+    let hex = Hash32(text.finalize().into()).hex();
+    hex[..32].try_into().expect("half of 64 characters")
 }
 
 /// `partition_key`: the digest of the chosen value's text (V14).

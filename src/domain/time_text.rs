@@ -92,6 +92,12 @@ impl Micros {
         self.format_with("+00:00")
     }
 
+    /// Appends T-off, without an allocation.
+    pub fn push_off(self, out: &mut Vec<u8>) {
+        out.extend_from_slice(self.naive_bytes(&mut [0; 27]));
+        out.extend_from_slice(b"+00:00");
+    }
+
     /// T-mod: ISO with `Z`, six digits or none (contract 0.2).
     pub fn format_mod(self) -> String {
         self.format_with("Z")
@@ -112,14 +118,16 @@ impl Micros {
     }
 
     fn format_with(self, zone: &str) -> String {
-        let env = self.env_bytes();
-        let text = std::str::from_utf8(&env).expect("a formatted timestamp is ASCII");
-        let kept = if self.civil().micros == 0 {
-            &text[..19]
-        } else {
-            &text[..26]
-        };
-        format!("{kept}{zone}")
+        let mut env = [0; 27];
+        let kept = std::str::from_utf8(self.naive_bytes(&mut env));
+        format!("{}{zone}", kept.expect("a formatted timestamp is ASCII"))
+    }
+
+    /// T-naive in front of `buffer`.
+    fn naive_bytes(self, buffer: &mut [u8; 27]) -> &[u8] {
+        *buffer = self.env_bytes();
+        let has_fraction = self.0.rem_euclid(MICROS_PER_SECOND) != 0;
+        &buffer[..if has_fraction { 26 } else { 19 }]
     }
 
     /// Reads any ISO-8601 form the contract meets: `Z`, an offset or no zone (then UTC), `T` or a

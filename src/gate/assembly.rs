@@ -10,6 +10,7 @@ use super::policy_files::{PolicyLoadError, load_policy};
 use crate::clock::SystemClock;
 use crate::http::gate_router;
 use crate::http::server::{ServerLimits, serve};
+use crate::http::single_pushes::SinglePushes;
 use crate::http::state::{HttpLimits, HttpParts, Lookups, RunControl};
 use crate::object_store::OpenStoreError;
 use crate::settings::Settings;
@@ -371,8 +372,10 @@ impl RunningGate {
         };
         let listener = TcpListener::bind(&address).await.map_err(bind)?;
         let bound = listener.local_addr().map_err(bind)?;
-        let parts = Arc::new(self.http_parts(tree, runs, metrics)?);
-        let router = gate_router(parts.clone()).merge(crate::http::behind_auth(extra, parts));
+        let (single_pushes, gatherer) = SinglePushes::new();
+        let parts = Arc::new(self.http_parts(single_pushes, tree, runs, metrics)?);
+        let extra = crate::http::behind_auth(extra, parts.clone());
+        let router = gate_router(parts.clone()).merge(extra);
         let gate = &self.settings.wiring.gate;
         let limits = ServerLimits {
             connections_max: gate.connections_max as usize,
@@ -380,7 +383,15 @@ impl RunningGate {
             drain_deadline: Duration::from_millis(gate.shutdown_deadline_ms / 2),
         };
         let args = wellspring_actors::ingestion_gate::http_listener::HttpListenerArgs {
-            serve: Box::new(move |stop| Box::pin(serve(listener, router, limits, stop))),
+            serve: Box::new(move |stop| {
+                Box::pin(async move {
+                    // The listener has failed when either ends although nobody asked it to.
+                    tokio::select! {
+                        () = serve(listener, router, limits, stop) => {}
+                        () = gatherer.run(parts) => {}
+                    }
+                })
+            }),
             node: tree.node("http listener", "http_listener"),
         };
         self.gate.spawn_listener(args).await?;
@@ -389,6 +400,7 @@ impl RunningGate {
 
     fn http_parts(
         &self,
+        single_pushes: SinglePushes,
         tree: &TreeHandle,
         runs: Option<Arc<dyn RunControl>>,
         metrics: Option<Metrics>,
@@ -397,6 +409,7 @@ impl RunningGate {
         let security = &self.settings.wiring.security;
         Ok(HttpParts {
             gate: self.gate.handle.clone(),
+            single_pushes,
             auth: auth_policy(&self.settings)?,
             auth_header: security.api_key_header.clone(),
             rate: Mutex::new(RateWindow::new(security.push_rate_limit_per_minute)),
@@ -467,13 +480,10 @@ fn auth_policy(settings: &Settings) -> Result<AuthPolicy, GateStartError> {
             .filter(|line| !line.is_empty() && !line.starts_with('#'));
         allowlist.extend(listed.map(str::to_owned));
     }
-    Ok(AuthPolicy {
-        mode: AuthMode::parse(&security.auth_mode),
+    let secrets = security.service_token_secrets.iter();
+    Ok(AuthPolicy::new(
+        AuthMode::parse(&security.auth_mode),
         allowlist,
-        secrets: security
-            .service_token_secrets
-            .iter()
-            .map(|secret| secret.expose().to_owned())
-            .collect(),
-    })
+        secrets.map(|secret| secret.expose().to_owned()).collect(),
+    ))
 }

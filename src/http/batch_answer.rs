@@ -6,15 +6,13 @@
 use super::answer::Refusal;
 use super::ingest::refusal_of;
 use super::receipt_view::decision_of;
+use super::references::References;
 use super::state::HttpParts;
 use wellspring_actors::ingestion_gate::handle::{Answered, RETRY_AFTER_MS};
 use wellspring_actors::ingestion_gate::messages::{Answer, Verdict};
-use wellspring_domain::admission::decision::RowRef;
 use wellspring_domain::admission::intake::{JudgedBatch, JudgedItem};
-use wellspring_domain::admission::receipt::{ReceiptsLayout, receipt_object, segment_object};
-use wellspring_domain::canonical_json::{push_cj, push_escaped, push_string, push_u64};
+use wellspring_domain::canonical_json::{push_cj, push_string};
 use wellspring_domain::ids::receipt_id;
-use wellspring_domain::run_paths::RunPaths;
 
 /// Bytes of a usual item, so that the answer is not moved while it grows.
 const ITEM_BYTES: usize = 192;
@@ -30,7 +28,7 @@ enum Source {
 pub fn batch_answer(state: &HttpParts, answered: &Answered) -> Vec<u8> {
     let judged = &*answered.judged;
     let mut body = Vec::with_capacity(32 + ITEM_BYTES * answered.answers.len());
-    let mut references = References::new(state, judged);
+    let mut references = References::new(&state.runs_root, state.layout, judged);
     body.extend_from_slice(b"{\"results\":[");
     for (place, from) in in_order(judged).into_iter().enumerate() {
         if place > 0 {
@@ -40,6 +38,7 @@ pub fn batch_answer(state: &HttpParts, answered: &Answered) -> Vec<u8> {
             Source::Judged(at) => {
                 push_item(
                     &mut body,
+                    judged,
                     &mut references,
                     &judged.items[at],
                     &answered.answers[at],
@@ -68,7 +67,8 @@ fn in_order(judged: &JudgedBatch) -> Vec<Source> {
 
 fn push_item(
     body: &mut Vec<u8>,
-    references: &mut References<'_>,
+    judged: &JudgedBatch,
+    references: &mut References,
     item: &JudgedItem,
     answer: &Answer,
 ) {
@@ -82,60 +82,10 @@ fn push_item(
         body.extend_from_slice(b",\"reason_code\":");
         push_string(body, code);
     }
-    body.extend_from_slice(b",\"receipt_ref\":\"");
-    references.push(body, item, answer);
-    body.extend_from_slice(b"\"}");
-}
-
-/// Writes references to receipts; remembers the part before the row number.
-struct References<'a> {
-    state: &'a HttpParts,
-    judged: &'a JudgedBatch,
-    paths: Vec<RunPaths>,
-    /// By run, shard and segment: a handful in one batch.
-    segments: Vec<((u16, u16, u32), Vec<u8>)>,
-}
-
-impl<'a> References<'a> {
-    fn new(state: &'a HttpParts, judged: &'a JudgedBatch) -> Self {
-        let runs = judged.runs.iter();
-        References {
-            state,
-            judged,
-            paths: runs
-                .map(|run| RunPaths::new(&state.runs_root, run))
-                .collect(),
-            segments: Vec::new(),
-        }
-    }
-
-    fn push(&mut self, body: &mut Vec<u8>, item: &JudgedItem, answer: &Answer) {
-        match self.state.layout {
-            ReceiptsLayout::Segments => {
-                let segment = self.segment(item.run, answer.row);
-                body.extend_from_slice(segment);
-                push_u64(body, u64::from(answer.row.row));
-            }
-            ReceiptsLayout::Objects => {
-                let event_id = String::from_utf8_lossy(self.judged.text(&item.event_id));
-                let id = receipt_id(decision_of(answer).as_str(), &event_id);
-                let paths = &self.paths[usize::from(item.run)];
-                push_escaped(body, &receipt_object(paths, &id));
-            }
-        }
-    }
-
-    fn segment(&mut self, run: u16, row: RowRef) -> &[u8] {
-        let key = (run, row.shard, row.segment);
-        let known = self.segments.iter().position(|(known, _)| *known == key);
-        let at = known.unwrap_or_else(|| {
-            let root = self.paths[usize::from(run)].run_root();
-            let mut text = Vec::new();
-            push_escaped(&mut text, &segment_object(&root, row));
-            text.push(b'#');
-            self.segments.push((key, text));
-            self.segments.len() - 1
-        });
-        &self.segments[at].1
-    }
+    body.extend_from_slice(b",\"receipt_ref\":");
+    references.push(body, item.run, answer.row, || {
+        let event_id = String::from_utf8_lossy(judged.text(&item.event_id));
+        receipt_id(decision_of(answer).as_str(), &event_id)
+    });
+    body.push(b'}');
 }

@@ -6,7 +6,6 @@
 use super::answer::{Refusal, json_bytes, json_response};
 use super::batch_answer::batch_answer;
 use super::body::{read_body, split_batch, take_room};
-use super::receipt_view::decision_with_receipt;
 use super::state::HttpState;
 use axum::body::Body;
 use axum::extract::State;
@@ -14,8 +13,7 @@ use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 use std::sync::Arc;
-use wellspring_actors::ingestion_gate::handle::{Answered, RETRY_AFTER_MS, Ticket};
-use wellspring_actors::ingestion_gate::messages::Verdict;
+use wellspring_actors::ingestion_gate::handle::{RETRY_AFTER_MS, Ticket};
 use wellspring_domain::admission::decision::Actor;
 use wellspring_domain::admission::intake::Immediate;
 use wellspring_domain::ports::EnvelopeBatch;
@@ -43,7 +41,7 @@ pub async fn push_batch(
 async fn push_one(state: &HttpState, headers: &HeaderMap, body: Body) -> Result<Response, Refusal> {
     let actor = admit_caller(state, headers).await?;
     let limits = &state.limits;
-    let body = read_body(
+    let mut body = read_body(
         headers,
         body,
         limits.body_bytes_max,
@@ -51,13 +49,12 @@ async fn push_one(state: &HttpState, headers: &HeaderMap, body: Body) -> Result<
         limits.request_timeout,
     )
     .await?;
-    let range = 0..body.bytes.len() as u32;
-    let ticket = hand_over(state, vec![range], body.bytes, body.credit, &actor).await?;
-    let answered = await_answer(state, ticket).await?;
-    if let Some((_, immediate)) = answered.judged.immediate.first() {
-        return Ok(refusal_of(immediate).into_response());
-    }
-    decision_response(state, &answered).await
+    body.credit
+        .merge(take_room(state.gate.credits(), 1, 0).await?);
+    let answer = state.single_pushes.push(body, actor).await;
+    let unknown = |_| Refusal::new(503, "PUBLISH_AMBIGUOUS_RETRY").retry_after_ms(RETRY_AFTER_MS);
+    let answer = in_time(state, answer).await?.map_err(unknown)?;
+    answer.map(|body| json_bytes(200, body))
 }
 
 async fn push_many(
@@ -98,11 +95,11 @@ async fn push_many(
         return Ok(json_response(200, &json!({"results": []})));
     }
     let ticket = hand_over(state, ranges, body.bytes, body.credit, &actor).await?;
-    let answered = await_answer(state, ticket).await?;
+    let answered = in_time(state, ticket.answered()).await?;
     Ok(json_bytes(200, batch_answer(state, &answered)))
 }
 
-async fn admit_caller(state: &HttpState, headers: &HeaderMap) -> Result<Actor, Refusal> {
+async fn admit_caller(state: &HttpState, headers: &HeaderMap) -> Result<Arc<Actor>, Refusal> {
     let actor = state.authenticate(headers)?;
     state.check_rate()?;
     state.check_health()?;
@@ -126,26 +123,11 @@ async fn hand_over(
 }
 
 /// The decision goes on when the caller's patience ends; the same bytes may be sent again at any time.
-async fn await_answer(state: &HttpState, ticket: Ticket) -> Result<Answered, Refusal> {
+async fn in_time<T>(state: &HttpState, answer: impl Future<Output = T>) -> Result<T, Refusal> {
     let late = |_| Refusal::new(503, "PUBLISH_IN_FLIGHT_RETRY").retry_after_ms(RETRY_AFTER_MS);
-    tokio::time::timeout(state.limits.request_timeout, ticket.answered())
+    tokio::time::timeout(state.limits.request_timeout, answer)
         .await
         .map_err(late)
-}
-
-async fn decision_response(state: &HttpState, answered: &Answered) -> Result<Response, Refusal> {
-    let (Some(item), Some(answer)) = (answered.judged.items.first(), answered.answers.first())
-    else {
-        return Err(Refusal::new(500, "INTERNAL_ERROR"));
-    };
-    if let Verdict::Retry { code } = answer.verdict {
-        let event_id = String::from_utf8_lossy(answered.judged.text(&item.event_id)).into_owned();
-        return Err(Refusal::new(503, code)
-            .detail(event_id)
-            .retry_after_ms(RETRY_AFTER_MS));
-    }
-    let body = decision_with_receipt(state, answered.judged.clone(), *answer).await?;
-    Ok(json_bytes(200, body))
 }
 
 /// The answer to an item that was never judged.

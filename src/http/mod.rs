@@ -6,8 +6,10 @@ pub mod body;
 pub mod ingest;
 pub mod ops;
 pub mod receipt_view;
+mod references;
 pub mod runs;
 pub mod server;
+pub mod single_pushes;
 pub mod state;
 
 use axum::Router;

@@ -1,6 +1,7 @@
 //! What every handler of the HTTP surface shares.
 
 use super::answer::Refusal;
+use super::single_pushes::SinglePushes;
 use crate::telemetry::metrics::Metrics;
 use axum::http::HeaderMap;
 use serde_json::Value;
@@ -68,6 +69,8 @@ pub struct HttpLimits {
 pub struct HttpParts {
     /// The gate.
     pub gate: GateHandle,
+    /// Where events that are pushed alone are handed over.
+    pub single_pushes: SinglePushes,
     /// Who may come in.
     pub auth: AuthPolicy,
     /// Header that proves it.
@@ -97,7 +100,7 @@ pub type HttpState = Arc<HttpParts>;
 
 impl HttpParts {
     /// Names the caller, or refuses with 401.
-    pub fn authenticate(&self, headers: &HeaderMap) -> Result<Actor, Refusal> {
+    pub fn authenticate(&self, headers: &HeaderMap) -> Result<Arc<Actor>, Refusal> {
         let value = headers
             .get(self.auth_header.as_str())
             .and_then(|value| value.to_str().ok());

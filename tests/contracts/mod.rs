@@ -16,5 +16,6 @@ mod register;
 mod scenario_reemit;
 mod scenario_run;
 mod security;
+mod single_pushes;
 mod stream_refusals;
 mod supervision_tree;

@@ -117,3 +117,39 @@ async fn a_stalled_shard_holds_its_own_events_and_no_others() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stalled_shard_does_not_hold_up_the_rest_of_its_batch() {
+    let world = world(4, 100).await;
+    let ids: Vec<String> = (0..40).map(|number| format!("e{number}")).collect();
+    let events: Vec<(&str, u64, u64)> = ids
+        .iter()
+        .zip(0..)
+        .map(|(id, number)| (id.as_str(), number, 1))
+        .collect();
+    world.push(&events).await;
+    let of_stalled: usize = {
+        let flushes = world.disk.flushes.lock().unwrap();
+        flushes[&0].iter().map(|flush| flush.rows.len()).sum()
+    };
+    world.disk.stall_shards(&[0]);
+    let again = batch(&events);
+    let credits = world.gate.handle.credits().clone();
+    let credit = credits.take(again.len() as u32, 1).await;
+    let mut ticket = world.gate.handle.accept(again, &actor(), credit).await;
+    let mut answered = 0;
+    while answered < events.len() - of_stalled {
+        let next = tokio::time::timeout(Duration::from_secs(20), ticket.next()).await;
+        answered += next.unwrap().unwrap().len();
+    }
+    assert_eq!(answered, events.len() - of_stalled);
+    until("only the stalled shard's room is taken", || {
+        credits.gauges().events_in_use as usize == of_stalled
+    })
+    .await;
+    world.disk.stall_shards(&[]);
+    while let Some(answers) = ticket.next().await {
+        answered += answers.len();
+    }
+    assert_eq!(answered, events.len());
+}

@@ -7,6 +7,7 @@ use crate::admission::decision::Actor;
 use crate::ids::{h, service_token_mac};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use std::sync::Arc;
 use subtle::ConstantTimeEq;
 
 /// How callers prove who they are.
@@ -40,12 +41,13 @@ impl AuthMode {
 /// What callers are checked against.
 #[derive(Clone)]
 pub struct AuthPolicy {
-    /// How.
-    pub mode: AuthMode,
+    mode: AuthMode,
     /// Keys (`api_key`) or principals (`service_token`).
-    pub allowlist: Vec<String>,
+    allowlist: Vec<String>,
+    /// Under which label the keys are remembered; with no authentication, that of everybody.
+    actors: Vec<Arc<Actor>>,
     /// Secrets service tokens are signed with.
-    pub secrets: Vec<String>,
+    secrets: Vec<String>,
 }
 
 /// Why a caller is not let in: always HTTP 401.
@@ -59,10 +61,26 @@ pub struct AuthRefusal {
 }
 
 impl AuthPolicy {
+    /// `allowlist` holds keys (`api_key`) or principals (`service_token`), `secrets` what service tokens are
+    /// signed with.
+    pub fn new(mode: AuthMode, allowlist: Vec<String>, secrets: Vec<String>) -> AuthPolicy {
+        let label = |key: &String| actor(&format!("api_key:{}", &h(key)[..12]), "api_key");
+        AuthPolicy {
+            actors: match mode {
+                AuthMode::Disabled => vec![actor("ANONYMOUS", "disabled")],
+                AuthMode::ApiKey => allowlist.iter().map(label).collect(),
+                AuthMode::ServiceToken | AuthMode::Jwt | AuthMode::Unknown => Vec::new(),
+            },
+            mode,
+            allowlist,
+            secrets,
+        }
+    }
+
     /// Checks the header's value and names the caller.
-    pub fn authenticate(&self, header: Option<&str>) -> Result<Actor, AuthRefusal> {
+    pub fn authenticate(&self, header: Option<&str>) -> Result<Arc<Actor>, AuthRefusal> {
         match self.mode {
-            AuthMode::Disabled => Ok(actor("ANONYMOUS", "disabled")),
+            AuthMode::Disabled => Ok(self.actors[0].clone()),
             AuthMode::ApiKey => self.check_key(header),
             AuthMode::ServiceToken => self.check_token(header),
             AuthMode::Jwt => refuse(
@@ -76,18 +94,23 @@ impl AuthPolicy {
         }
     }
 
-    fn check_key(&self, header: Option<&str>) -> Result<Actor, AuthRefusal> {
+    fn check_key(&self, header: Option<&str>) -> Result<Arc<Actor>, AuthRefusal> {
         let key = header.unwrap_or_default();
-        let known = self.allowlist.iter().fold(false, |known, allowed| {
-            known | same(allowed.as_bytes(), key.as_bytes())
+        let keys = self.allowlist.iter().zip(&self.actors);
+        // Every key is compared, whichever it is.
+        let known = keys.fold(None, |known, (allowed, actor)| {
+            match same(allowed.as_bytes(), key.as_bytes()) {
+                true => Some(actor),
+                false => known,
+            }
         });
-        if !known || key.is_empty() {
-            return refuse("UNAUTHORIZED", "the key is missing or not in the allowlist");
+        match known {
+            Some(actor) if !key.is_empty() => Ok(actor.clone()),
+            _ => refuse("UNAUTHORIZED", "the key is missing or not in the allowlist"),
         }
-        Ok(actor(&format!("api_key:{}", &h(key)[..12]), "api_key"))
     }
 
-    fn check_token(&self, header: Option<&str>) -> Result<Actor, AuthRefusal> {
+    fn check_token(&self, header: Option<&str>) -> Result<Arc<Actor>, AuthRefusal> {
         if self.secrets.is_empty() {
             return refuse(
                 "AUTH_SERVICE_TOKEN_SECRET_MISSING",
@@ -133,9 +156,9 @@ fn same(a: &[u8], b: &[u8]) -> bool {
     a.ct_eq(b).into()
 }
 
-fn actor(principal: &str, auth_mode: &str) -> Actor {
+fn actor(principal: &str, auth_mode: &str) -> Arc<Actor> {
     let labelled = principal.starts_with("SYSTEM::") || principal.starts_with("HUMAN::");
-    Actor {
+    Arc::new(Actor {
         actor_id: if labelled {
             principal.to_owned()
         } else {
@@ -144,10 +167,10 @@ fn actor(principal: &str, auth_mode: &str) -> Actor {
         source_type: "SYSTEM".to_owned(),
         auth_mode: auth_mode.to_owned(),
         principal: principal.to_owned(),
-    }
+    })
 }
 
-fn refuse(code: &'static str, detail: &'static str) -> Result<Actor, AuthRefusal> {
+fn refuse(code: &'static str, detail: &'static str) -> Result<Arc<Actor>, AuthRefusal> {
     Err(AuthRefusal { code, detail })
 }
 
@@ -196,11 +219,7 @@ mod tests {
 
     fn policy(mode: &str, allowlist: &[&str], secrets: &[&str]) -> AuthPolicy {
         let owned = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
-        AuthPolicy {
-            mode: AuthMode::parse(mode),
-            allowlist: owned(allowlist),
-            secrets: owned(secrets),
-        }
+        AuthPolicy::new(AuthMode::parse(mode), owned(allowlist), owned(secrets))
     }
 
     fn code(policy: &AuthPolicy, header: Option<&str>) -> &'static str {

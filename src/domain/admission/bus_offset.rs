@@ -1,5 +1,6 @@
 //! Where a record lies in its partition: a line of a file, or a sequence number of a stream (contract 8).
 
+use crate::canonical_json::push_u64;
 use std::fmt;
 
 /// A Kinesis sequence number. Its text is a decimal of up to 57 digits; numbers of one shard compare as
@@ -70,6 +71,14 @@ impl BusOffset {
         match self {
             BusOffset::Line(_) => "file_line",
             BusOffset::Sequence(_) => "kinesis_sequence",
+        }
+    }
+
+    /// Appends the offset's text.
+    pub fn push_text(self, out: &mut Vec<u8>) {
+        match self {
+            BusOffset::Line(line) => push_u64(out, line),
+            BusOffset::Sequence(sequence) => out.extend_from_slice(sequence.to_string().as_bytes()),
         }
     }
 

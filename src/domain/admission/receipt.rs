@@ -34,11 +34,11 @@ pub struct ReceiptPlaces<'a> {
 }
 
 impl ReceiptPlaces<'_> {
-    /// The absolute reference of a row's receipt.
-    pub fn receipt_ref(&self, row: RowRef, receipt_id: &str) -> String {
+    /// The absolute reference of a row's receipt. The id is a digest and asked for only where it is needed.
+    pub fn receipt_ref(&self, row: RowRef, receipt_id: impl FnOnce() -> String) -> String {
         match self.layout {
             ReceiptsLayout::Segments => segment_receipt_ref(self.paths, row),
-            ReceiptsLayout::Objects => receipt_object(self.paths, receipt_id),
+            ReceiptsLayout::Objects => receipt_object(self.paths, &receipt_id()),
         }
     }
 }

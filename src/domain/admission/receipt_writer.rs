@@ -2,10 +2,12 @@
 //!
 //! One is written for every event that is pushed alone, so no JSON value is made on the way.
 
-use super::decision::RowRef;
+use super::decision::{ReceiptContext, RowRef};
 use super::journal_row::{JournalOutcome, JournalRow};
-use super::receipt::{ReceiptError, ReceiptPlaces, dedupe_text, quarantine_object, without_nulls};
+use super::receipt::{ReceiptError, ReceiptPlaces, quarantine_object, without_nulls};
 use crate::canonical_json::{push_cj, push_string, push_u64};
+use crate::ids::{Hash32, receipt_id_hex};
+use crate::time_text::Micros;
 use serde_json::Value;
 
 /// Appends the receipt of a row. A DUPLICATE needs its ADMIT row.
@@ -15,24 +17,81 @@ pub fn push_receipt(
     original: Option<&JournalRow>,
     places: &ReceiptPlaces<'_>,
 ) -> Result<(), ReceiptError> {
+    let shared = SharedMembers::of(&row.context);
+    push_receipt_with(&shared, out, row, original, places)
+}
+
+/// As [`push_receipt`], with the members that the receipts of one context share made before.
+pub fn push_receipt_with(
+    shared: &SharedMembers,
+    out: &mut Vec<u8>,
+    row: &JournalRow,
+    original: Option<&JournalRow>,
+    places: &ReceiptPlaces<'_>,
+) -> Result<(), ReceiptError> {
     let admitted = admitted_row(row, original)?;
     let evidence = evidence(row, admitted, places);
     let mut receipt = Members::open(out);
+    receipt.copied(&shared.actor);
     push_decision(&mut receipt, row, admitted);
+    receipt.copied(&shared.environment_and_class);
+    receipt.text("event_id", &row.event_id);
+    receipt.copied(&shared.event_type);
     if let Some(evidence) = &evidence {
         push_evidence_refs(&mut receipt, evidence);
     }
-    push_identity(&mut receipt, row, admitted);
-    push_origin(&mut receipt, row, evidence.as_ref());
+    receipt.copied(&shared.manifest_fingerprint);
+    push_payload(&mut receipt, row, admitted);
+    receipt.copied(&shared.pins_to_provenance);
+    if let Some(evidence) = &evidence {
+        push_reason(&mut receipt, evidence);
+    }
+    let receipt_id = receipt_id_hex(row.decision().as_str(), &row.event_id);
+    receipt.plain("receipt_id", &receipt_id);
+    receipt.copied(&shared.digest_to_release);
+    receipt.text("ts_utc", &row.ts_utc);
     receipt.close();
     Ok(())
 }
 
-/// `actor` to `event_type`: who asked, what was decided, where the event went.
-fn push_decision(receipt: &mut Members<'_>, row: &JournalRow, admitted: Option<&JournalRow>) {
-    let context = &*row.context;
+/// Runs of members that are the same in every receipt of one context, as JSON text.
+pub struct SharedMembers {
+    actor: Run,
+    environment_and_class: Run,
+    event_type: Run,
+    manifest_fingerprint: Run,
+    pins_to_provenance: Run,
+    digest_to_release: Run,
+}
+
+impl SharedMembers {
+    /// Those of a context.
+    pub fn of(context: &ReceiptContext) -> SharedMembers {
+        let provenance = &context.provenance;
+        SharedMembers {
+            actor: Run::of(|run| push_actor(run, context)),
+            environment_and_class: Run::of(|run| {
+                run.value_if_any("environment", provenance.get("environment"));
+                run.text("event_class", &context.event_class);
+            }),
+            event_type: Run::of(|run| run.text("event_type", &context.event_type)),
+            manifest_fingerprint: Run::of(|run| {
+                run.text("manifest_fingerprint", &context.manifest_fingerprint);
+            }),
+            pins_to_provenance: Run::of(|run| push_pins_to_provenance(run, context)),
+            digest_to_release: Run::of(|run| {
+                run.text("run_config_digest", &context.policy_rev.content_digest);
+                run.text_if_any("scenario_run_id", context.scenario_run_id.as_deref());
+                run.text_if_any("schema_version", context.schema_version.as_deref());
+                run.value_if_any("service_release_id", provenance.get("service_release_id"));
+            }),
+        }
+    }
+}
+
+fn push_actor(run: &mut Members<'_>, context: &ReceiptContext) {
     let actor = &context.actor;
-    receipt.texts(
+    run.texts(
         "actor",
         &[
             ("actor_id", &actor.actor_id),
@@ -41,18 +100,38 @@ fn push_decision(receipt: &mut Members<'_>, row: &JournalRow, admitted: Option<&
             ("source_type", &actor.source_type),
         ],
     );
+}
+
+/// `pins` to `provenance`: the world, the run, the policy, where the event comes from.
+fn push_pins_to_provenance(run: &mut Members<'_>, context: &ReceiptContext) {
+    push_pins(run.name("pins"), &context.pins);
+    run.text("platform_run_id", &context.platform_run_id);
+    let policy = &context.policy_rev;
+    run.texts(
+        "policy_rev",
+        &[
+            ("content_digest", &policy.content_digest),
+            ("policy_id", &policy.policy_id),
+            ("revision", &policy.revision),
+        ],
+    );
+    run.text_if_any("producer", context.producer.as_deref());
+    run.value_if_any("provenance", Some(&context.provenance));
+}
+
+/// `admitted_at_utc` to `eb_ref`: what was decided, where the event went.
+fn push_decision(receipt: &mut Members<'_>, row: &JournalRow, admitted: Option<&JournalRow>) {
     if let Some(admitted) = admitted {
-        receipt.text("admitted_at_utc", &admitted.decided_at.format_off());
+        receipt.time("admitted_at_utc", admitted.decided_at);
     }
     receipt.text("decision", row.decision().as_str());
-    receipt.text("dedupe_key", &dedupe_text(&row.dedupe_key));
+    match row.dedupe_key == Hash32::default() {
+        true => receipt.text("dedupe_key", ""),
+        false => receipt.plain("dedupe_key", &row.dedupe_key.hex()),
+    }
     if let Some(admitted) = admitted {
         push_place(receipt, admitted);
     }
-    receipt.value_if_any("environment", context.provenance.get("environment"));
-    receipt.text("event_class", &context.event_class);
-    receipt.text("event_id", &row.event_id);
-    receipt.text("event_type", &context.event_type);
 }
 
 fn push_evidence_refs(receipt: &mut Members<'_>, evidence: &Evidence<'_>) {
@@ -65,50 +144,26 @@ fn push_evidence_refs(receipt: &mut Members<'_>, evidence: &Evidence<'_>) {
     receipt.out.push(b']');
 }
 
-/// `manifest_fingerprint` to `policy_rev`: the world, the payload, the policy.
-fn push_identity(receipt: &mut Members<'_>, row: &JournalRow, admitted: Option<&JournalRow>) {
-    let context = &*row.context;
-    receipt.text("manifest_fingerprint", &context.manifest_fingerprint);
+/// `partition_key` to `payload_hash`.
+fn push_payload(receipt: &mut Members<'_>, row: &JournalRow, admitted: Option<&JournalRow>) {
     if matches!(row.outcome, JournalOutcome::Admit { .. }) {
-        receipt.text("partition_key", &row.partition_key.to_string());
-        let profile = &context.partitioning_profile_id;
+        receipt.plain("partition_key", &row.partition_key.hex());
+        let profile = &row.context.partitioning_profile_id;
         receipt.text("partitioning_profile_id", profile);
     }
     if let Some(admitted) = admitted {
-        let hex = admitted.payload_hash.to_string();
-        receipt.texts("payload_hash", &[("algo", "sha256"), ("hex", &hex)]);
+        let mut hash = Members::open(receipt.name("payload_hash"));
+        hash.text("algo", "sha256");
+        hash.plain("hex", &admitted.payload_hash.hex());
+        hash.close();
     }
-    push_pins(receipt.name("pins"), &context.pins);
-    receipt.text("platform_run_id", &context.platform_run_id);
-    let policy = &context.policy_rev;
-    receipt.texts(
-        "policy_rev",
-        &[
-            ("content_digest", &policy.content_digest),
-            ("policy_id", &policy.policy_id),
-            ("revision", &policy.revision),
-        ],
-    );
 }
 
-/// `producer` to `ts_utc`: where the event and the decision come from.
-fn push_origin(receipt: &mut Members<'_>, row: &JournalRow, evidence: Option<&Evidence<'_>>) {
-    let context = &*row.context;
-    let provenance = &context.provenance;
-    receipt.text_if_any("producer", context.producer.as_deref());
-    receipt.value_if_any("provenance", Some(provenance));
-    if let Some(evidence) = evidence {
-        let out = receipt.name("reason_codes");
-        out.push(b'[');
-        push_string(out, evidence.code);
-        out.push(b']');
-    }
-    receipt.text("receipt_id", &row.receipt_id());
-    receipt.text("run_config_digest", &context.policy_rev.content_digest);
-    receipt.text_if_any("scenario_run_id", context.scenario_run_id.as_deref());
-    receipt.text_if_any("schema_version", context.schema_version.as_deref());
-    receipt.value_if_any("service_release_id", provenance.get("service_release_id"));
-    receipt.text("ts_utc", &row.ts_utc);
+fn push_reason(receipt: &mut Members<'_>, evidence: &Evidence<'_>) {
+    let out = receipt.name("reason_codes");
+    out.push(b'[');
+    push_string(out, evidence.code);
+    out.push(b']');
 }
 
 /// The row that put the event on the bus: the row itself, or a duplicate's original.
@@ -151,7 +206,7 @@ fn evidence<'a>(
         (JournalOutcome::Duplicate { original: at }, Some(admitted)) => Some(Evidence {
             code: "DUPLICATE",
             kind: "receipt_ref",
-            reference: places.receipt_ref(*at, &admitted.receipt_id()),
+            reference: places.receipt_ref(*at, || admitted.receipt_id()),
         }),
         (JournalOutcome::Quarantine { code, .. }, _) => Some(Evidence {
             code,
@@ -173,10 +228,13 @@ fn push_place(receipt: &mut Members<'_>, admitted: &JournalRow) {
         return;
     };
     let mut place = Members::open(receipt.name("eb_ref"));
-    place.text("offset", &offset.to_string());
+    let out = place.name("offset");
+    out.push(b'"');
+    offset.push_text(out);
+    out.push(b'"');
     place.text("offset_kind", offset.kind());
     push_u64(place.name("partition"), u64::from(*partition));
-    place.text("published_at_utc", &admitted.decided_at.format_off());
+    place.time("published_at_utc", admitted.decided_at);
     place.text("topic", topic);
     place.close();
 }
@@ -191,32 +249,87 @@ fn push_pins(out: &mut Vec<u8>, pins: &Value) {
     }
 }
 
+/// Members that follow each other, without the braces around them.
+struct Run {
+    text: Vec<u8>,
+    first: &'static str,
+    last: &'static str,
+}
+
+impl Run {
+    /// What `push` writes.
+    fn of(push: impl FnOnce(&mut Members<'_>)) -> Run {
+        let mut text = Vec::new();
+        let mut members = Members {
+            out: &mut text,
+            first: "",
+            last: "",
+        };
+        push(&mut members);
+        let (first, last) = (members.first, members.last);
+        Run { text, first, last }
+    }
+}
+
 /// An object being written; its names come in order.
 struct Members<'a> {
     out: &'a mut Vec<u8>,
+    first: &'static str,
     last: &'static str,
 }
 
 impl<'a> Members<'a> {
     fn open(out: &'a mut Vec<u8>) -> Self {
         out.push(b'{');
-        Members { out, last: "" }
+        Members {
+            out,
+            first: "",
+            last: "",
+        }
     }
 
     /// Begins a member; its value is to be written next.
     fn name(&mut self, name: &'static str) -> &mut Vec<u8> {
-        debug_assert!(self.last < name, "{name} comes before {}", self.last);
-        if !self.last.is_empty() {
-            self.out.push(b',');
-        }
-        self.last = name;
-        push_string(self.out, name);
-        self.out.push(b':');
+        self.follow(name, name);
+        self.out.push(b'"');
+        self.out.extend_from_slice(name.as_bytes());
+        self.out.extend_from_slice(b"\":");
         self.out
+    }
+
+    /// Copies members that were written before.
+    fn copied(&mut self, run: &Run) {
+        self.follow(run.first, run.last);
+        self.out.extend_from_slice(&run.text);
+    }
+
+    /// Goes on with names from `first` to `last`.
+    fn follow(&mut self, first: &'static str, last: &'static str) {
+        debug_assert!(self.last < first, "{first} comes before {}", self.last);
+        match self.last.is_empty() {
+            true => self.first = first,
+            false => self.out.push(b','),
+        }
+        self.last = last;
     }
 
     fn text(&mut self, name: &'static str, text: &str) {
         push_string(self.name(name), text);
+    }
+
+    /// Text of which nothing needs escaping.
+    fn plain(&mut self, name: &'static str, text: &[u8]) {
+        let out = self.name(name);
+        out.push(b'"');
+        out.extend_from_slice(text);
+        out.push(b'"');
+    }
+
+    fn time(&mut self, name: &'static str, time: Micros) {
+        let out = self.name(name);
+        out.push(b'"');
+        time.push_off(out);
+        out.push(b'"');
     }
 
     fn text_if_any(&mut self, name: &'static str, text: Option<&str>) {

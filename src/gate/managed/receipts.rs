@@ -66,7 +66,9 @@ impl LedgerReceipts {
         let receipt_id = row.receipt_id();
         let paths = self.paths_of(row);
         ReceiptAnswer {
-            receipt_ref: self.places(&paths).receipt_ref(row.row_ref, &receipt_id),
+            receipt_ref: self
+                .places(&paths)
+                .receipt_ref(row.row_ref, || receipt_id.clone()),
             receipt_id,
             event_id: row.event_id.clone(),
             event_type: row.context.event_type.clone(),

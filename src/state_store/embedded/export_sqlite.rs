@@ -152,7 +152,7 @@ impl Export<'_> {
             row.event_id,
             row.payload_hash.to_string(),
             self.places
-                .receipt_ref(row.row_ref, text(receipt, "receipt_id")),
+                .receipt_ref(row.row_ref, || text(receipt, "receipt_id").to_owned()),
             row.decided_at.format_off(),
             &**topic,
             partition,
@@ -182,7 +182,7 @@ impl Export<'_> {
             policy.revision,
             policy.content_digest,
             row.decided_at.format_off(),
-            self.places.receipt_ref(row.row_ref, id),
+            self.places.receipt_ref(row.row_ref, || id.to_owned()),
             cj(&receipt["pins"]),
             cj_or_empty(receipt, "reason_codes"),
             cj_or_empty(receipt, "evidence_refs"),

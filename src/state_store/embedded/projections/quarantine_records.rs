@@ -90,7 +90,7 @@ fn anomaly(row: &JournalRow, code: &str, places: &ReceiptPlaces<'_>) -> Governan
             "event_id": row.event_id,
             "event_type": context.event_type,
             "quarantine_ref": quarantine_object(places.paths, &id),
-            "receipt_ref": places.receipt_ref(row.row_ref, &id),
+            "receipt_ref": places.receipt_ref(row.row_ref, || id.clone()),
             "policy_rev": context.policy_rev,
             "run_config_digest": context.policy_rev.content_digest,
         }),

@@ -132,7 +132,7 @@ impl<'a> ReceiptLookup<'a> {
     pub fn answer(&self, row: &JournalRow) -> ReceiptAnswer {
         let receipt_id = row.receipt_id();
         ReceiptAnswer {
-            receipt_ref: self.places.receipt_ref(row.row_ref, &receipt_id),
+            receipt_ref: self.places.receipt_ref(row.row_ref, || receipt_id.clone()),
             receipt_id,
             event_id: row.event_id.clone(),
             event_type: row.context.event_type.clone(),

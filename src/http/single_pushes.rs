@@ -1,0 +1,214 @@
+//! Events that are pushed alone, gathered into batches.
+//!
+//! A request waits for its own answer, so hundreds of connections have hundreds of requests under way. Judged,
+//! claimed and answered together they cost a fraction of what each would cost alone. Nothing is held back for
+//! it: whatever has arrived when the gatherer gets its turn is a batch, be it one event. Every event is answered
+//! as soon as its own decision is durable. Durable: nothing; an event in here was not answered yet, and a caller
+//! whose answer is lost sends it again.
+
+use super::answer::Refusal;
+use super::body::RoomedBody;
+use super::ingest::refusal_of;
+use super::receipt_view::ReceiptView;
+use super::state::HttpState;
+use std::sync::Arc;
+use tokio::sync::{mpsc, oneshot};
+use wellspring_actors::ingestion_gate::handle::{RETRY_AFTER_MS, Ticket};
+use wellspring_actors::ingestion_gate::messages::{Answer, Verdict};
+use wellspring_actors::runtime::credit::Credit;
+use wellspring_domain::admission::decision::Actor;
+use wellspring_domain::ports::EnvelopeBatch;
+
+/// Most events of one batch.
+const EVENTS_MAX: usize = 512;
+
+/// Bytes behind which a batch takes no further event.
+const BYTES_MAX: usize = 1 << 20;
+
+/// The body of an answer, or why there is none.
+pub type PushAnswer = Result<Vec<u8>, Refusal>;
+
+/// Where requests hand their events over.
+pub struct SinglePushes {
+    pushes: mpsc::Sender<SinglePush>,
+}
+
+/// The other end of [`SinglePushes`].
+pub struct Gatherer {
+    pushes: mpsc::Receiver<SinglePush>,
+}
+
+struct SinglePush {
+    body: RoomedBody,
+    caller: Arc<Actor>,
+    reply: oneshot::Sender<PushAnswer>,
+}
+
+impl SinglePushes {
+    /// A way in, and who stands at its end.
+    pub fn new() -> (SinglePushes, Gatherer) {
+        let (sender, receiver) = mpsc::channel(2 * EVENTS_MAX);
+        (
+            SinglePushes { pushes: sender },
+            Gatherer { pushes: receiver },
+        )
+    }
+
+    /// Hands an event over. The receiver fails when the outcome is not known.
+    pub async fn push(
+        &self,
+        body: RoomedBody,
+        caller: Arc<Actor>,
+    ) -> oneshot::Receiver<PushAnswer> {
+        let (reply, answer) = oneshot::channel();
+        // Without a gatherer the reply is dropped with the event, and the caller told to send it again.
+        let push = SinglePush {
+            body,
+            caller,
+            reply,
+        };
+        let _ = self.pushes.send(push).await;
+        answer
+    }
+}
+
+impl Gatherer {
+    /// Gathers until nobody can push any more.
+    pub async fn run(mut self, state: HttpState) {
+        let mut waiting = Vec::with_capacity(EVENTS_MAX);
+        while self.pushes.recv_many(&mut waiting, EVENTS_MAX).await > 0 {
+            // Requests that have arrived by now hand their events over first.
+            tokio::task::yield_now().await;
+            while waiting.len() < EVENTS_MAX
+                && let Ok(push) = self.pushes.try_recv()
+            {
+                waiting.push(push);
+            }
+            for batch in batches(waiting.drain(..)) {
+                tokio::spawn(batch.decide(state.clone()));
+            }
+        }
+    }
+}
+
+/// Events of one caller that are decided together.
+struct Batch {
+    caller: Arc<Actor>,
+    bytes: Vec<u8>,
+    ranges: Vec<std::ops::Range<u32>>,
+    credit: Credit,
+    replies: Vec<Option<oneshot::Sender<PushAnswer>>>,
+}
+
+/// Puts events of one caller together, in the order they came.
+fn batches(pushes: impl Iterator<Item = SinglePush>) -> Vec<Batch> {
+    let mut batches: Vec<Batch> = Vec::new();
+    for push in pushes {
+        let of_caller = |batch: &&mut Batch| batch.takes(&push);
+        match batches.iter_mut().rev().find(of_caller) {
+            Some(batch) => batch.add(push),
+            None => batches.push(Batch::of(push)),
+        }
+    }
+    batches
+}
+
+impl Batch {
+    fn of(push: SinglePush) -> Batch {
+        let bytes = push.body.bytes;
+        let whole = 0..bytes.len() as u32;
+        Batch {
+            caller: push.caller,
+            ranges: vec![whole],
+            bytes,
+            credit: push.body.credit,
+            replies: vec![Some(push.reply)],
+        }
+    }
+
+    fn takes(&self, push: &SinglePush) -> bool {
+        self.bytes.len() < BYTES_MAX && self.caller == push.caller
+    }
+
+    fn add(&mut self, push: SinglePush) {
+        let start = self.bytes.len() as u32;
+        self.bytes.extend_from_slice(&push.body.bytes);
+        self.ranges.push(start..self.bytes.len() as u32);
+        self.credit.merge(push.body.credit);
+        self.replies.push(Some(push.reply));
+    }
+
+    /// Has the events decided and answers each as soon as its decision is durable.
+    async fn decide(self, state: HttpState) {
+        let batch = EnvelopeBatch {
+            bytes: Arc::new(self.bytes),
+            ranges: self.ranges,
+        };
+        let ticket = state.gate.accept(batch, &self.caller, self.credit).await;
+        Answering {
+            view: ReceiptView::new(state, ticket.judged().clone()),
+            replies: self.replies,
+        }
+        .all(ticket)
+        .await;
+    }
+}
+
+struct Answering {
+    view: ReceiptView,
+    /// By place in the batch.
+    replies: Vec<Option<oneshot::Sender<PushAnswer>>>,
+}
+
+impl Answering {
+    async fn all(mut self, mut ticket: Ticket) {
+        for (index, immediate) in &ticket.judged().immediate {
+            self.reply(*index, Err(refusal_of(immediate)));
+        }
+        while let Some(answers) = ticket.next().await {
+            let (copies, others): (Vec<_>, Vec<_>) = answers.into_iter().partition(is_duplicate);
+            for (position, answer) in others {
+                self.answer(position, &answer);
+            }
+            if !copies.is_empty() {
+                self.answer_duplicates(copies).await;
+            }
+        }
+    }
+
+    fn answer(&mut self, position: u32, answer: &Answer) {
+        let item = &self.view.judged().items[position as usize];
+        let index = item.index;
+        let body = match answer.verdict {
+            Verdict::Retry { code } => {
+                let event_id = self.view.judged().text(&item.event_id);
+                Err(Refusal::new(503, code)
+                    .detail(String::from_utf8_lossy(event_id))
+                    .retry_after_ms(RETRY_AFTER_MS))
+            }
+            _ => self.view.decision(position, answer, None),
+        };
+        self.reply(index, body);
+    }
+
+    /// Their receipts tell of the first event's admission, which has to be read from its journal.
+    async fn answer_duplicates(&mut self, copies: Vec<(u32, Answer)>) {
+        let rows = self.view.read_originals(&copies).await;
+        for ((position, answer), row) in copies.into_iter().zip(rows) {
+            let index = self.view.judged().items[position as usize].index;
+            let body = row.and_then(|row| self.view.decision(position, &answer, row.as_ref()));
+            self.reply(index, body);
+        }
+    }
+
+    fn reply(&mut self, index: u32, answer: PushAnswer) {
+        if let Some(reply) = self.replies[index as usize].take() {
+            // A caller that is gone does not need its answer; the decision stands.
+            let _ = reply.send(answer);
+        }
+    }
+}
+
+fn is_duplicate((_, answer): &(u32, Answer)) -> bool {
+    matches!(answer.verdict, Verdict::Duplicate { .. })
+}
