@@ -24,7 +24,9 @@ use wellspring::gate::policy_files::load_policy;
 use wellspring_domain::admission::decision::Actor;
 use wellspring_domain::admission::envelope::{Envelope, Field};
 use wellspring_domain::admission::envelope_reader::{EnvelopeReader, SharedFields};
-use wellspring_domain::admission::intake::{IntakeContext, ProofState, VerifyGates, judge};
+use wellspring_domain::admission::intake::{
+    IntakeContext, IntakeMemory, ProofState, VerifyGates, judge,
+};
 use wellspring_domain::admission::policy::AdmissionPolicy;
 use wellspring_domain::ids::Hash32;
 use wellspring_domain::ports::EnvelopeBatch;
@@ -261,9 +263,10 @@ fn judging(
         });
     })
     .way("judge", |watch| {
+        let mut memory = IntakeMemory::default();
         watch.measure(|| {
             for _ in 0..TIMES {
-                let judged = judge(black_box(batch), &context);
+                let judged = judge(black_box(batch), &context, &mut memory);
                 assert!(judged.items.iter().all(|item| item.quarantine.is_none()));
             }
         });
@@ -271,7 +274,7 @@ fn judging(
     .run();
     let (mut hashes, mut digests) = (HashBatch::default(), Vec::new());
     digests_of(template, batch, &mut hashes, &mut digests);
-    let judged = judge(batch, &context);
+    let judged = judge(batch, &context, &mut IntakeMemory::default());
     for (item, floor) in judged.items.iter().zip(digests.chunks_exact(3)) {
         let ours = [item.dedupe_key, item.payload_hash, item.partition_key];
         assert_eq!(ours, *floor, "both sides make the same digests");

@@ -1,8 +1,9 @@
 //! What claims cost in the admission index beside a hash table in memory: look a key up, find nothing, insert it;
-//! and look up what is there already. At 10^5, 10^6 and 10^7 keys in one index shard of 32 MiB.
+//! and look up what is there already. At 10^5, 10^6 and 10^7 keys in one index shard.
 //!
 //! `cargo bench --bench index_claims`. `WELLSPRING_BENCH_KEYS=1000000` runs that size only; 100000000 is run only
-//! when it is named so, and its floor needs 8 GiB of memory.
+//! when it is named so, and its floor needs 8 GiB of memory. `WELLSPRING_BENCH_INDEX_MIB` is what the shard may
+//! use: 32 unless it is set, little enough for the disk to matter at every size; a gate has 768 for all its shards.
 
 // A bench measures with the clock of the machine.
 #![allow(clippy::disallowed_methods)]
@@ -28,9 +29,13 @@ use wellspring_domain::run_paths::{PlatformRunId, RunPaths};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const BATCH: u32 = 512;
-const MEMORY_BYTES: usize = 32 << 20;
 /// Keys looked up in each way.
 const LOOKUPS: u32 = 200 * BATCH;
+
+/// What the index shard may use.
+fn memory_mib() -> usize {
+    support::number("WELLSPRING_BENCH_INDEX_MIB", 32)
+}
 
 fn main() {
     let only: u32 = support::number("WELLSPRING_BENCH_KEYS", 0);
@@ -65,12 +70,13 @@ fn claims(session: &mut Session, keys: u32) -> Option<Figure> {
     // The last round's state is looked at afterwards.
     let (set, index) = (RefCell::new(None), RefCell::new(None));
     let rounds = if keys > 1_000_000 { 1 } else { 3 };
+    let name = format!("admission index, {} MiB", memory_mib());
     let work = session.work(fill, u64::from(keys)).rounds(rounds);
     let figures = work
         .way("floor: hash table in memory", |watch| {
             set.replace(Some(watch.measure(|| fill_set(keys))));
         })
-        .way("admission index, 32 MiB", |watch| {
+        .way(&name, |watch| {
             index.replace(None);
             index.replace(Some(Filled::new(watch, keys)));
         })
@@ -97,7 +103,7 @@ fn lookups(session: &mut Session, keys: u32, set: &KeySet, index: Filled) {
                 }
             });
         })
-        .way("admission index, 32 MiB", |watch| {
+        .way(format!("admission index, {} MiB", memory_mib()), |watch| {
             let mut index = index.borrow_mut();
             watch.measure(|| index.look_up(numbers(), present));
         })
@@ -175,7 +181,7 @@ fn open(runs_root: &str) -> Box<dyn AdmissionIndex> {
     let layout = RunLayout {
         admission_shards: 1,
         index_shards: 1,
-        index_shard_memory_bytes: MEMORY_BYTES,
+        index_shard_memory_bytes: memory_mib() << 20,
     };
     let mut shards = index::open(&paths, &layout, &JournalReader::new(&paths)).expect("it opens");
     shards.remove(0)

@@ -2,6 +2,7 @@
 
 use super::admission_shard::AdmissionShardMsg;
 use super::gate_supervisor::GateSupervisorMsg;
+use super::intake_memories::IntakeMemories;
 use super::messages::{Answer, Portion, RunKey, ShardBatch, Verdict};
 use super::sender_order::{SenderOrder, Submission};
 use super::summary::{GateTally, Reporting};
@@ -70,6 +71,8 @@ struct Inner {
     runs: watch::Receiver<Arc<HashMap<PlatformRunId, RunKey>>>,
     supervisor: ActorRef<GateSupervisorMsg>,
     tally: Arc<GateTally>,
+    /// For callers that have none of their own.
+    memories: IntakeMemories,
 }
 
 /// The answers to one batch: what was judged and what was decided.
@@ -114,6 +117,7 @@ impl GateHandle {
                 runs,
                 supervisor,
                 tally,
+                memories: IntakeMemories::default(),
             }),
         }
     }
@@ -166,19 +170,20 @@ impl GateHandle {
     /// Judges a batch and hands it to its shards. `credit` covers its events and bytes. Resolves when the
     /// shards have it; order of calls is order at the shards.
     pub async fn accept(&self, batch: EnvelopeBatch, actor: &Actor, credit: Credit) -> Ticket {
-        self.accept_after(batch, actor, credit, None).await
+        let memories = &self.inner.memories;
+        let taken_at = Instant::now();
+        let judged = self.judge(&batch, actor, memories).await;
+        self.hand_over(judged, credit, taken_at, None).await
     }
 
-    /// As [`GateHandle::accept`], for a sender with several batches on their way.
-    async fn accept_after(
+    /// Hands a judged batch to its shards.
+    async fn hand_over(
         &self,
-        batch: EnvelopeBatch,
-        actor: &Actor,
+        judged: JudgedBatch,
         credit: Credit,
+        taken_at: Instant,
         submission: Option<&Submission>,
     ) -> Ticket {
-        let taken_at = Instant::now();
-        let judged = self.judge(&batch, actor).await;
         self.inner.tally.judged(taken_at.elapsed());
         let mut untaken = Vec::new();
         let judged = Arc::new(judged);
@@ -218,7 +223,12 @@ impl GateHandle {
         }
     }
 
-    async fn judge(&self, batch: &EnvelopeBatch, actor: &Actor) -> JudgedBatch {
+    async fn judge(
+        &self,
+        batch: &EnvelopeBatch,
+        actor: &Actor,
+        memories: &IntakeMemories,
+    ) -> JudgedBatch {
         let parts = &self.inner.parts;
         let proofs = |run: &str, scenario_run: &str| parts.proofs.known(run, scenario_run);
         let context = || IntakeContext {
@@ -230,7 +240,8 @@ impl GateHandle {
             verify_gates: parts.verify_gates,
             proofs: &proofs,
         };
-        let mut judged = judge(batch, &context());
+        let mut memory = memories.take();
+        let mut judged = judge(batch, &context(), &mut memory);
         if !judged.unproven.is_empty() {
             let (proofs, unproven) = (parts.proofs.clone(), judged.unproven.clone());
             let load = move || {
@@ -239,8 +250,9 @@ impl GateHandle {
                     .for_each(|(run, scenario_run)| proofs.load(run, scenario_run))
             };
             let _ = blocking::run("gate-proofs", load).await;
-            judged = judge(batch, &context());
+            judged = judge(batch, &context(), &mut memory);
         }
+        memories.give_back(memory);
         if judged.gate_warnings > 0 {
             metrics::counter!("wellspring_gate_unproven_total")
                 .increment(u64::from(judged.gate_warnings));
@@ -401,6 +413,7 @@ pub struct InProcessGate {
     actor: Actor,
     window: usize,
     order: Arc<SenderOrder>,
+    memories: IntakeMemories,
 }
 
 impl InProcessGate {
@@ -412,6 +425,7 @@ impl InProcessGate {
             actor,
             window,
             order: Arc::default(),
+            memories: IntakeMemories::default(),
         }
     }
 }
@@ -432,9 +446,10 @@ impl GateClient for InProcessGate {
                 .credits()
                 .take(batch.len() as u32, batch.bytes.len() as u32)
                 .await;
-            let taken = self
-                .gate
-                .accept_after(batch, &self.actor, credit, Some(&submission));
+            let taken_at = Instant::now();
+            let judged = self.gate.judge(&batch, &self.actor, &self.memories).await;
+            let gate = &self.gate;
+            let taken = gate.hand_over(judged, credit, taken_at, Some(&submission));
             let ticket = taken.await;
             let pending: PendingOutcomes = Box::pin(async move {
                 let outcomes = ticket.answered().await.outcomes();

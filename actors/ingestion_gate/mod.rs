@@ -9,6 +9,7 @@ mod gate_tests;
 pub mod handle;
 pub mod http_listener;
 pub mod index_shard;
+mod intake_memories;
 pub mod messages;
 pub mod projector;
 pub mod running_gate;

@@ -278,12 +278,13 @@ impl<'a> Envelope<'a> {
         matches!(self.text, Cow::Borrowed(_))
     }
 
-    /// The rewritten bytes, when they differ from what was received.
-    pub fn into_rewritten(self) -> Option<Vec<u8>> {
-        match self.text {
+    /// The rewritten bytes, when they differ from what was received; and memory to use again.
+    pub fn into_parts(self) -> (Option<Vec<u8>>, Vec<Member>) {
+        let rewritten = match self.text {
             Cow::Borrowed(_) => None,
             Cow::Owned(text) => Some(text),
-        }
+        };
+        (rewritten, self.payload_members)
     }
 
     /// The canonical JSON of a field, quotes included.

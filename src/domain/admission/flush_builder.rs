@@ -38,7 +38,8 @@ pub struct LogEnds {
     next_row: RowRef,
     segments: SegmentRule,
     next_offsets: BTreeMap<(Arc<str>, u32), u64>,
-    contexts: Vec<Arc<ReceiptContext>>,
+    /// Recent contexts as they were given, and the copy that stands for each.
+    contexts: Vec<(Arc<ReceiptContext>, Arc<ReceiptContext>)>,
     spare: Spare,
 }
 
@@ -130,18 +131,18 @@ impl LogEnds {
 
     /// One shared copy of equal contexts, so that a journal segment stores each once.
     fn intern(&mut self, context: &Arc<ReceiptContext>) -> Arc<ReceiptContext> {
-        let known = self
-            .contexts
-            .iter()
-            .find(|known| Arc::ptr_eq(known, context) || known == &context);
-        if let Some(known) = known {
-            return known.clone();
+        let mut known = self.contexts.iter();
+        if let Some((_, shared)) = known.find(|(given, _)| Arc::ptr_eq(given, context)) {
+            return shared.clone();
         }
+        let mut known = self.contexts.iter();
+        let equal = known.find(|(_, shared)| shared == context);
+        let shared = equal.map_or(context, |(_, shared)| shared).clone();
         if self.contexts.len() == CONTEXTS_KEPT {
             self.contexts.remove(0);
         }
-        self.contexts.push(context.clone());
-        context.clone()
+        self.contexts.push((context.clone(), shared.clone()));
+        shared
     }
 }
 

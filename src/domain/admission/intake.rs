@@ -5,7 +5,7 @@
 //! append and answer. Nothing here trusts the sender: an event of our own streamer and one from an HTTP
 //! client take the same steps over the same bytes.
 
-use crate::admission::decision::ReceiptContext;
+use crate::admission::decision::{Actor, ReceiptContext};
 use crate::admission::envelope::{Envelope, Field};
 use crate::admission::envelope_checks::{
     CONTEXT_FIELDS, OWN_FIELDS, check_schema, is_empty, not_receiptable,
@@ -28,37 +28,49 @@ pub use crate::admission::judged::{
     Immediate, IntakeContext, JudgedBatch, JudgedItem, ProofState, TextRef, VerifyGates,
 };
 
-/// Judges every envelope of a batch.
-pub fn judge<'a>(batch: &'a EnvelopeBatch, context: &'a IntakeContext<'a>) -> JudgedBatch {
+/// Judges every envelope of a batch. `memory` is what an earlier batch left, or a new one.
+pub fn judge<'a>(
+    batch: &'a EnvelopeBatch,
+    context: &'a IntakeContext<'a>,
+    memory: &'a mut IntakeMemory,
+) -> JudgedBatch {
     let mut judged = JudgedBatch {
         source: batch.bytes.clone(),
         ..JudgedBatch::default()
     };
     judged.items.reserve(batch.len());
+    memory.last.begin(context.actor);
+    memory.hashes.begin();
     let mut judge = Judge {
         context,
-        reader: EnvelopeReader::default(),
-        last: LastContext::default(),
-        key: Vec::new(),
+        memory,
         last_proof: None,
-        hashes: ItemHashes::default(),
     };
     for (index, range) in batch.ranges.iter().enumerate() {
         judge.item(index as u32, range, batch.envelope(index), &mut judged);
-        judge.hashes.settle_when_full(&mut judged, context.shards);
+        let hashes = &mut judge.memory.hashes;
+        hashes.settle_when_full(&mut judged, context.shards);
     }
-    judge.hashes.settle(&mut judged, context.shards);
+    memory.hashes.settle(&mut judged, context.shards);
     judged
+}
+
+/// What judging one batch leaves for the next: events of a stream are alike, in whichever batches they come, so
+/// a small batch then costs an event little more than a large one. It decides nothing: what is not equal byte
+/// for byte is judged anew. It belongs to one policy and provenance.
+#[derive(Default)]
+pub struct IntakeMemory {
+    reader: EnvelopeReader,
+    last: LastContext,
+    key: Vec<u8>,
+    hashes: ItemHashes,
 }
 
 struct Judge<'a> {
     context: &'a IntakeContext<'a>,
-    reader: EnvelopeReader<'a>,
-    last: LastContext,
-    key: Vec<u8>,
+    memory: &'a mut IntakeMemory,
     /// The last run's proof: looked up once per run and batch, not once per event.
     last_proof: Option<LastProof>,
-    hashes: ItemHashes,
 }
 
 /// What is known of the constant fields of the last event: consecutive events of one stream share them, so
@@ -69,8 +81,18 @@ struct LastContext {
     rule: Option<Arc<EventRule>>,
     /// True once an envelope with these fields was valid.
     is_valid: bool,
+    /// What their receipts share, when there was one.
+    receipt: Option<Arc<ReceiptContext>>,
     /// Its place among the batch's contexts, when there was an item.
     index: Option<u16>,
+}
+
+impl LastContext {
+    /// Begins another batch, perhaps of another caller.
+    fn begin(&mut self, actor: &Actor) {
+        self.index = None;
+        self.receipt.take_if(|receipt| receipt.actor != *actor);
+    }
 }
 
 /// What is known about the run of the last event.
@@ -91,9 +113,9 @@ const PIN_FIELDS: [Field; 7] = [
     Field::ScenarioRunId,
 ];
 
-impl<'a> Judge<'a> {
-    fn item(&mut self, index: u32, range: &Range<u32>, bytes: &'a [u8], judged: &mut JudgedBatch) {
-        let (envelope, shared) = match self.reader.read(bytes) {
+impl Judge<'_> {
+    fn item(&mut self, index: u32, range: &Range<u32>, bytes: &[u8], judged: &mut JudgedBatch) {
+        let (envelope, shared) = match self.memory.reader.read(bytes) {
             Ok(Some(read)) => read,
             Ok(None) => {
                 return refuse(
@@ -107,7 +129,7 @@ impl<'a> Judge<'a> {
             Err(error) => return refuse(judged, index, 400, "INVALID_JSON", error.to_string()),
         };
         let rule = self.look_at_context(&envelope, shared);
-        if let Some(reason) = not_receiptable(&envelope, self.last.is_valid) {
+        if let Some(reason) = not_receiptable(&envelope, self.memory.last.is_valid) {
             return refuse(judged, index, 422, "ENVELOPE_INVALID", reason);
         }
         let finding = match self.check(&envelope, &rule, judged) {
@@ -119,26 +141,27 @@ impl<'a> Judge<'a> {
 
     /// Compares the constant fields with those of the last event and gives their rule.
     fn look_at_context(&mut self, envelope: &Envelope<'_>, shared: SharedFields) -> Arc<EventRule> {
-        if let (SharedFields::Same, Some(rule)) = (shared, &self.last.rule) {
+        let IntakeMemory { last, key, .. } = &mut *self.memory;
+        if let (SharedFields::Same, Some(rule)) = (shared, &last.rule) {
             return rule.clone();
         }
-        self.key.clear();
+        key.clear();
         for field in CONTEXT_FIELDS {
-            self.key
-                .extend_from_slice(envelope.json(field).unwrap_or_default());
-            self.key.push(0);
+            key.extend_from_slice(envelope.json(field).unwrap_or_default());
+            key.push(0);
         }
-        if let Some(rule) = &self.last.rule
-            && self.key == self.last.key
+        if let Some(rule) = &last.rule
+            && *key == last.key
         {
             return rule.clone();
         }
-        std::mem::swap(&mut self.key, &mut self.last.key);
+        std::mem::swap(key, &mut last.key);
         let event_type = envelope.string(Field::EventType).unwrap_or_default();
         let rule = self.context.policy.rule(&event_type).clone();
-        self.last.rule = Some(rule.clone());
-        self.last.is_valid = false;
-        self.last.index = None;
+        last.rule = Some(rule.clone());
+        last.is_valid = false;
+        last.receipt = None;
+        last.index = None;
         rule
     }
 
@@ -149,14 +172,15 @@ impl<'a> Judge<'a> {
         rule: &EventRule,
         judged: &mut JudgedBatch,
     ) -> Result<Option<(&'static str, String)>, Immediate> {
-        let valid = match self.last.is_valid {
+        let last = &mut self.memory.last;
+        let valid = match last.is_valid {
             true => envelope.validate_only(&OWN_FIELDS),
             false => envelope.validate(),
         };
         if let Err(violation) = valid {
             return Ok(Some(("ENVELOPE_INVALID", violation.to_string())));
         }
-        self.last.is_valid = true;
+        last.is_valid = true;
         let missing: Vec<&str> = rule
             .pins
             .iter()
@@ -259,24 +283,28 @@ impl<'a> Judge<'a> {
         };
         let number = judged.items.len();
         let identity = dedupe_key_text(&run_id, rule.class.as_bytes(), &event_id);
-        self.hashes.ask(Wanted::DedupeKey, number, &identity);
+        self.memory.hashes.ask(Wanted::DedupeKey, number, &identity);
         let mut topic = None;
         if finding.is_none() {
             let payload = payload_text(&envelope);
-            self.hashes.ask(Wanted::PayloadHash, number, &payload);
+            self.memory
+                .hashes
+                .ask(Wanted::PayloadHash, number, &payload);
             match self.route(&envelope, rule, number) {
                 Ok(found) => topic = Some(found),
                 Err(refused) => finding = Some(refused),
             }
         }
-        self.hashes.place(topic);
+        self.memory.hashes.place(topic);
         if let Some((code, detail)) = finding {
             item.quarantine = Some(Box::new(draft(&envelope, code, detail)));
         }
         drop((run_id, event_id));
-        if let Some(rewritten) = envelope.into_rewritten() {
+        let (rewritten, members) = envelope.into_parts();
+        if let Some(rewritten) = rewritten {
             item.text = judged.push_extra(&rewritten);
         }
+        self.memory.reader.recycle(members);
         judged.items.push(item);
     }
 
@@ -295,7 +323,9 @@ impl<'a> Judge<'a> {
                 format!("profile {}", rule.profile_id),
             ));
         };
-        self.hashes.ask(Wanted::PartitionKey, number, &[&key]);
+        self.memory
+            .hashes
+            .ask(Wanted::PartitionKey, number, &[&key]);
         let partitions = self.context.partitions.get(usize::from(rule.topic_index));
         Ok(Topic {
             index: rule.topic_index,
@@ -309,13 +339,15 @@ impl<'a> Judge<'a> {
         envelope: &Envelope<'_>,
         rule: &EventRule,
     ) -> u16 {
-        if let Some(index) = self.last.index {
+        if let Some(index) = self.memory.last.index {
             return index;
         }
-        let context = self.receipt_context(envelope, rule);
-        judged.contexts.push(Arc::new(context));
+        let known = self.memory.last.receipt.clone();
+        let receipt = known.unwrap_or_else(|| Arc::new(self.receipt_context(envelope, rule)));
+        judged.contexts.push(receipt.clone());
         let index = (judged.contexts.len() - 1) as u16;
-        self.last.index = Some(index);
+        self.memory.last.receipt = Some(receipt);
+        self.memory.last.index = Some(index);
         index
     }
 

@@ -27,6 +27,29 @@ fn judge_with(
     proofs: &dyn Fn(&str, &str) -> ProofState,
 ) -> JudgedBatch {
     let policy = AdmissionPolicy::compile(&small_files()).unwrap();
+    let provenance = json!({"service_release_id": "test", "environment": "local"});
+    let context = IntakeContext {
+        policy: &policy,
+        partitions: &[4; 3],
+        shards: 2,
+        actor: &caller("ANONYMOUS"),
+        provenance: &provenance,
+        verify_gates,
+        proofs,
+    };
+    judge(&batch_of(texts), &context, &mut IntakeMemory::default())
+}
+
+fn caller(principal: &str) -> Actor {
+    Actor {
+        actor_id: format!("SYSTEM::{principal}"),
+        source_type: "SYSTEM".into(),
+        auth_mode: "disabled".into(),
+        principal: principal.into(),
+    }
+}
+
+fn batch_of(texts: &[String]) -> EnvelopeBatch {
     let mut batch = EnvelopeBatch::default();
     let mut bytes = Vec::new();
     for text in texts {
@@ -35,23 +58,7 @@ fn judge_with(
         batch.ranges.push(start..bytes.len() as u32);
     }
     batch.bytes = Arc::new(bytes);
-    let actor = Actor {
-        actor_id: "SYSTEM::ANONYMOUS".into(),
-        source_type: "SYSTEM".into(),
-        auth_mode: "disabled".into(),
-        principal: "ANONYMOUS".into(),
-    };
-    let provenance = json!({"service_release_id": "test", "environment": "local"});
-    let context = IntakeContext {
-        policy: &policy,
-        partitions: &[4; 3],
-        shards: 2,
-        actor: &actor,
-        provenance: &provenance,
-        verify_gates,
-        proofs,
-    };
-    judge(&batch, &context)
+    batch
 }
 
 fn changed(field: &str, value: Value) -> String {
@@ -173,4 +180,60 @@ fn gates_are_ignored_warned_about_or_enforced() {
     ));
     let unknown = judge_with(&text, VerifyGates::Enforce, &|_, _| ProofState::NotLoaded);
     assert_eq!(unknown.unproven.len(), 1);
+}
+
+/// Events of two streams and of none, some of which are wrong in one way or another.
+fn strange_texts() -> Vec<String> {
+    let pretty = |text: String| {
+        let value: Value = serde_json::from_str(&text).unwrap();
+        serde_json::to_string_pretty(&value).unwrap()
+    };
+    vec![
+        envelope_text("e1", 1),
+        envelope_text("e2", 22),
+        envelope_text("\u{e9}", 3),
+        pretty(envelope_text("e4", 4)),
+        changed("event_type", json!("own_event")),
+        changed("event_type", json!("nobody")),
+        changed("seed", json!(43)),
+        changed("seed", json!("42")),
+        changed("platform_run_id", json!("platform_20260101T000001Z")),
+        changed("platform_run_id", json!("elsewhere")),
+        changed("scenario_id", Value::Null),
+        changed("payload", json!({"flow_id": 1, "more": "x"})),
+        changed("payload", Value::Null),
+        "[]".to_owned(),
+        "{".to_owned(),
+    ]
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(64))]
+    #[test]
+    fn what_earlier_batches_left_changes_nothing(
+        batches in proptest::collection::vec(
+            (proptest::collection::vec(0usize..15, 0..6), 0usize..2), 1..6,
+        )
+    ) {
+        let texts = strange_texts();
+        let policy = AdmissionPolicy::compile(&small_files()).unwrap();
+        let provenance = json!({"service_release_id": "test"});
+        let callers = [caller("ONE"), caller("TWO")];
+        let mut memory = IntakeMemory::default();
+        for (picked, actor) in batches {
+            let picked: Vec<String> = picked.into_iter().map(|at| texts[at].clone()).collect();
+            let (batch, context) = (batch_of(&picked), IntakeContext {
+                policy: &policy,
+                partitions: &[4; 3],
+                shards: 2,
+                actor: &callers[actor],
+                provenance: &provenance,
+                verify_gates: VerifyGates::Off,
+                proofs: &|_, _| ProofState::NotLoaded,
+            });
+            let after_others = judge(&batch, &context, &mut memory);
+            let alone = judge(&batch, &context, &mut IntakeMemory::default());
+            proptest::prop_assert_eq!(format!("{after_others:?}"), format!("{alone:?}"));
+        }
+    }
 }

@@ -9,7 +9,7 @@ use crate::sha256::HashBatch;
 /// Bytes after which what waits is hashed: it stays in the processor's cache.
 const WAITING_BYTES_MAX: usize = 128 * 1024;
 
-/// Hashes that items of one batch wait for.
+/// Hashes that items of one batch wait for. Used again for the next.
 #[derive(Default)]
 pub(super) struct ItemHashes {
     hashes: HashBatch,
@@ -38,6 +38,12 @@ pub(super) struct Topic {
 }
 
 impl ItemHashes {
+    /// Begins another batch.
+    pub(super) fn begin(&mut self) {
+        debug_assert!(self.wanted.is_empty() && self.topics.is_empty());
+        self.placed = 0;
+    }
+
     /// Asks for one digest of the next item.
     pub(super) fn ask(&mut self, wanted: Wanted, item: usize, parts: &[&[u8]]) {
         self.hashes.push(parts);
