@@ -11,13 +11,13 @@ use super::messages::{Answer, Portion, RunKey, ShardBatch, Verdict};
 use super::settlement;
 use super::shard_state::{Plan, ShardRun};
 use super::summary::GateTally;
-use super::writer_thread::{FlushJob, Writer, WriterGone};
+use super::writer_thread::{CommittedFlush, FlushJob, Writer, WriterGone};
 use crate::runtime::failure::StageFailure;
 use crate::runtime::heartbeat::Heartbeat;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 use wellspring_domain::admission::commit_report::CommitReport;
 use wellspring_domain::admission::decision::{IndexEntry, RowRef};
 use wellspring_domain::admission::flush_builder::LogEnds;
@@ -30,13 +30,9 @@ use wellspring_domain::ports::{Clock, OpenShard, PartitionEnd, StoreError};
 pub enum AdmissionShardMsg {
     /// Decides the items of a batch. The batch carries its credit.
     Decide(ShardBatch),
-    /// A flush came back from the writer thread.
-    Committed {
-        /// The flush and what waits for it.
-        job: Box<FlushJob>,
-        /// How it went.
-        result: Result<CommitReport, StoreError>,
-    },
+    /// A flush came back from the writer thread and waits to be looked at. Whatever message comes next looks
+    /// first, so that batches that came before this one do not keep the writer idle.
+    Committed,
     /// A claim this shard was parked on has ended.
     ClaimEnded {
         /// The run.
@@ -112,6 +108,8 @@ pub struct AdmissionShardState {
     heartbeat: Heartbeat,
     writer: Writer,
     writer_busy: bool,
+    /// Flushes the writer is done with.
+    committed: mpsc::Receiver<CommittedFlush>,
     /// Flushes closed because they were full, oldest first.
     full: VecDeque<Box<FlushJob>>,
     /// Runs with something to write.
@@ -129,7 +127,7 @@ impl Actor for AdmissionShard {
         myself: ActorRef<Self::Msg>,
         args: AdmissionShardArgs,
     ) -> Result<Self::State, ActorProcessingErr> {
-        let (writer, gone) = Writer::start(args.shard, myself)?;
+        let (writer, committed, gone) = Writer::start(args.shard, myself)?;
         // The starter waits for this before it starts another generation.
         let _ = args.writer_gone.send(gone);
         let mut state = AdmissionShardState {
@@ -141,6 +139,7 @@ impl Actor for AdmissionShard {
             heartbeat: args.heartbeat,
             writer,
             writer_busy: false,
+            committed,
             full: VecDeque::new(),
             turns: FlushTurns::new(),
             tally: args.tally,
@@ -159,9 +158,12 @@ impl Actor for AdmissionShard {
     ) -> Result<(), ActorProcessingErr> {
         let heartbeat = state.heartbeat.clone();
         let _busy = heartbeat.busy();
+        while let Ok(flush) = state.committed.try_recv() {
+            state.committed(*flush.job, flush.result)?;
+        }
         match message {
             AdmissionShardMsg::Decide(batch) => state.decide(batch).await?,
-            AdmissionShardMsg::Committed { job, result } => state.committed(*job, result)?,
+            AdmissionShardMsg::Committed => {}
             AdmissionShardMsg::ClaimEnded { run, key, admitted } => {
                 state.claim_ended(&run, &key, admitted)?
             }

@@ -35,6 +35,14 @@ pub struct FlushJob {
     pub credits: Vec<Credit>,
 }
 
+/// A flush the writer is done with.
+pub struct CommittedFlush {
+    /// The flush and what waits for it.
+    pub job: Box<FlushJob>,
+    /// How it went.
+    pub result: Result<CommitReport, StoreError>,
+}
+
 /// Open logs by run.
 type Logs = HashMap<RunKey, Box<dyn DecisionLog>>;
 
@@ -59,15 +67,19 @@ pub struct WriterEnded;
 const JOBS_MAX: usize = 64;
 
 impl Writer {
-    /// Starts the thread. Committed flushes come back to `shard` as [`AdmissionShardMsg::Committed`].
+    /// Starts the thread. Committed flushes come back through the receiver, and `shard` is told of each by
+    /// [`AdmissionShardMsg::Committed`].
     pub fn start(
         shard_number: u16,
         shard: ActorRef<AdmissionShardMsg>,
-    ) -> std::io::Result<(Writer, WriterGone)> {
+    ) -> std::io::Result<(Writer, mpsc::Receiver<CommittedFlush>, WriterGone)> {
         let mut logs: Logs = HashMap::new();
+        // At most one commit is on its way.
+        let (done, committed) = mpsc::channel(1);
+        let back = Back { done, shard };
         let name = format!("shard-{shard_number}-writer");
-        let (jobs, gone) = worker(name, JOBS_MAX, move |job| work(&mut logs, job, &shard))?;
-        Ok((Writer { jobs }, gone))
+        let (jobs, gone) = worker(name, JOBS_MAX, move |job| work(&mut logs, job, &back))?;
+        Ok((Writer { jobs }, committed, gone))
     }
 
     /// Hands over a run's log.
@@ -86,12 +98,26 @@ impl Writer {
     }
 }
 
+/// The way back to the shard.
+struct Back {
+    done: mpsc::Sender<CommittedFlush>,
+    shard: ActorRef<AdmissionShardMsg>,
+}
+
+impl Back {
+    /// False when nobody hears of it any more.
+    fn tell(&self, flush: CommittedFlush) -> bool {
+        let told = self.done.try_send(flush).is_ok();
+        told && self.shard.cast(AdmissionShardMsg::Committed).is_ok()
+    }
+}
+
 fn ended(_: NotTaken) -> WriterEnded {
     WriterEnded
 }
 
 /// Does one job; breaks after a failed commit, or when nobody hears of a commit any more.
-fn work(logs: &mut Logs, job: Job, shard: &ActorRef<AdmissionShardMsg>) -> ControlFlow<()> {
+fn work(logs: &mut Logs, job: Job, back: &Back) -> ControlFlow<()> {
     match job {
         Job::Open(run, log) => {
             logs.insert(run, log);
@@ -102,8 +128,7 @@ fn work(logs: &mut Logs, job: Job, shard: &ActorRef<AdmissionShardMsg>) -> Contr
         Job::Commit(job) => {
             let result = commit(logs, &job);
             let failed = result.is_err();
-            let told = shard.cast(AdmissionShardMsg::Committed { job, result });
-            if told.is_err() || failed {
+            if !back.tell(CommittedFlush { job, result }) || failed {
                 return ControlFlow::Break(());
             }
         }

@@ -56,6 +56,12 @@ impl MemTable {
         }
     }
 
+    /// Forgets every key and keeps the memory: fresh memory has to be cleared page by page.
+    pub fn clear(&mut self) {
+        self.slots.clear();
+        self.numbers.clear();
+    }
+
     /// Adds a key, or replaces what was known of it.
     pub fn insert(&mut self, key: &Hash32, entry: IndexEntry) {
         let slots = &mut self.slots;
@@ -165,5 +171,9 @@ mod tests {
         let keys: Vec<Hash32> = table.sorted().map(|slot| slot.key).collect();
         assert_eq!(keys.len(), 100);
         assert!(keys.windows(2).all(|pair| pair[0] < pair[1]));
+        let memory = table.memory_bytes();
+        table.clear();
+        assert_eq!((table.len(), table.get(&keys[0])), (0, None));
+        assert_eq!(table.memory_bytes(), memory);
     }
 }

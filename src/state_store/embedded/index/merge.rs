@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use wellspring_domain::admission::index_format::Slot;
+use wellspring_domain::ids::Hash32;
 use wellspring_domain::ports::StoreError;
 
 /// Runs of one size class that are merged into one of the next.
@@ -62,8 +63,28 @@ pub fn merge(
 
 /// All entries of several runs in key order, one per key.
 pub struct MergedScan {
-    /// Oldest first, each with its next entry.
-    scans: Vec<(RunScan, Option<Slot>)>,
+    /// Oldest first.
+    scans: Vec<(RunScan, Option<Head>)>,
+}
+
+/// The next entry of a run, with the bytes of its key that nearly always decide.
+struct Head {
+    prefix: u64,
+    slot: Slot,
+}
+
+impl Head {
+    fn of(scan: &mut RunScan) -> Result<Option<Head>, StoreError> {
+        let head = |slot: Slot| Head {
+            prefix: slot.key.leading_u64(),
+            slot,
+        };
+        Ok(scan.next()?.map(head))
+    }
+
+    fn key(&self) -> (u64, &Hash32) {
+        (self.prefix, &self.slot.key)
+    }
 }
 
 impl MergedScan {
@@ -72,7 +93,7 @@ impl MergedScan {
         let mut scans = Vec::with_capacity(runs.len());
         for run in runs {
             let mut scan = RunScan::new(Arc::clone(run), buffer_bytes);
-            let head = scan.next()?;
+            let head = Head::of(&mut scan)?;
             scans.push((scan, head));
         }
         Ok(MergedScan { scans })
@@ -80,18 +101,21 @@ impl MergedScan {
 
     /// The next entry; of equal keys the newest run's.
     pub fn next(&mut self) -> Result<Option<Slot>, StoreError> {
-        let heads = self.scans.iter().filter_map(|(_, head)| *head);
-        let Some(key) = heads.map(|slot| slot.key).min() else {
+        let heads = self.scans.iter().filter_map(|(_, head)| head.as_ref());
+        // Of equal keys the first is taken, so the newest run comes first.
+        let Some(least) = heads.rev().min_by_key(|head| head.key()) else {
             return Ok(None);
         };
-        let mut newest = None;
+        let (prefix, slot) = (least.prefix, least.slot);
         for (scan, head) in &mut self.scans {
-            if head.is_some_and(|slot| slot.key == key) {
-                newest = *head;
-                *head = scan.next()?;
+            if let Some(next) = head
+                && next.prefix == prefix
+                && next.slot.key == slot.key
+            {
+                *head = Head::of(scan)?;
             }
         }
-        Ok(newest)
+        Ok(Some(slot))
     }
 }
 

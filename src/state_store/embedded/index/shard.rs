@@ -53,9 +53,8 @@ impl IndexShard {
     }
 
     fn freeze(&mut self) -> Result<(), StoreError> {
-        let next = MemTable::with_limit(self.shared.place.plan.table_keys);
-        let full = std::mem::replace(&mut self.active, next);
-        self.shared.freeze(full, self.inserted.clone())?;
+        let full = std::mem::replace(&mut self.active, MemTable::with_limit(0));
+        self.active = self.shared.freeze(full, self.inserted.clone())?;
         self.background.write(&self.shared)
     }
 

@@ -37,6 +37,8 @@ pub struct Shared {
 
 struct State {
     frozen: Option<Frozen>,
+    /// A table that was written, to be filled again; there is none beside a frozen one.
+    spare: Option<Arc<MemTable>>,
     /// Oldest first.
     runs: Arc<Vec<Arc<Run>>>,
     coverage: Coverage,
@@ -84,6 +86,7 @@ impl Shared {
             place,
             state: Mutex::new(State {
                 frozen: None,
+                spare: None,
                 runs: Arc::new(runs),
                 coverage,
                 next_run,
@@ -112,15 +115,23 @@ impl Shared {
         self.lock().coverage.clone()
     }
 
-    /// Takes a full table to be written. Waits while the one before it is being written: this is what
-    /// bounds the memory.
-    pub fn freeze(&self, table: MemTable, coverage: Coverage) -> Result<(), StoreError> {
-        let mut state = self.wait_until_written()?;
-        state.frozen = Some(Frozen {
-            table: Arc::new(table),
-            coverage,
+    /// Takes a full table to be written and gives an empty one for it. Waits while the one before it is being
+    /// written: this is what bounds the memory.
+    pub fn freeze(&self, table: MemTable, coverage: Coverage) -> Result<MemTable, StoreError> {
+        let spare = {
+            let mut state = self.wait_until_written()?;
+            state.frozen = Some(Frozen {
+                table: Arc::new(table),
+                coverage,
+            });
+            state.spare.take()
+        };
+        // A lookup may still read the table that was written.
+        let next = spare.and_then(Arc::into_inner).map(|mut table| {
+            table.clear();
+            table
         });
-        Ok(())
+        Ok(next.unwrap_or_else(|| MemTable::with_limit(self.place.plan.table_keys)))
     }
 
     /// Waits until no frozen table is left.
@@ -146,7 +157,9 @@ impl Shared {
         let frozen = state.frozen.as_ref().map_or(0, |frozen| {
             frozen.table.memory_bytes() + frozen.table.len() * size_of::<(u64, u32)>()
         });
+        let spare = state.spare.as_ref();
         frozen
+            + spare.map_or(0, |table| table.memory_bytes())
             + state
                 .runs
                 .iter()
@@ -200,7 +213,10 @@ impl Shared {
             )
         };
         runs.push(Arc::new(run));
-        self.publish(runs, coverage, |state| state.frozen = None)?;
+        self.publish(runs, coverage, |state| {
+            state.spare = state.frozen.take().map(|frozen| frozen.table);
+        })?;
+        drop(table);
         drop(publishing);
         self.changed.notify_all();
         Ok(())
