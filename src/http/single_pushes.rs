@@ -212,3 +212,59 @@ impl Answering {
 fn is_duplicate((_, answer): &(u32, Answer)) -> bool {
     matches!(answer.verdict, Verdict::Duplicate { .. })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use wellspring_actors::runtime::credit::{CreditLimits, Credits};
+
+    fn push(credits: &Credits, caller: &str, bytes: Vec<u8>) -> SinglePush {
+        let credit = credits.try_take(1, bytes.len() as u32).expect("room");
+        SinglePush {
+            body: RoomedBody { bytes, credit },
+            caller: Arc::new(Actor {
+                actor_id: format!("SYSTEM::{caller}"),
+                source_type: "SYSTEM".to_owned(),
+                auth_mode: "api_key".to_owned(),
+                principal: caller.to_owned(),
+            }),
+            reply: oneshot::channel().0,
+        }
+    }
+
+    #[test]
+    fn a_batch_has_one_caller_keeps_the_order_and_ends_by_size() {
+        let credits = Credits::new(CreditLimits {
+            events_max: 100,
+            bytes_max: 8 << 20,
+        });
+        let large = vec![b'x'; BYTES_MAX];
+        let pushes = [
+            push(&credits, "a", b"1".to_vec()),
+            push(&credits, "b", b"22".to_vec()),
+            push(&credits, "a", b"333".to_vec()),
+            push(&credits, "b", large.clone()),
+            push(&credits, "b", b"4".to_vec()),
+        ];
+        let batches = batches(pushes.into_iter());
+        let seen: Vec<(&str, Vec<&[u8]>, u32)> = batches
+            .iter()
+            .map(|batch| {
+                let events = batch.ranges.iter();
+                let event = |range: &std::ops::Range<u32>| {
+                    &batch.bytes[range.start as usize..range.end as usize]
+                };
+                let caller = batch.caller.principal.as_str();
+                (caller, events.map(event).collect(), batch.credit.events())
+            })
+            .collect();
+        let expected: [(&str, Vec<&[u8]>, u32); 3] = [
+            ("a", vec![b"1", b"333"], 2),
+            ("b", vec![b"22", &large], 2),
+            ("b", vec![b"4"], 1),
+        ];
+        assert_eq!(seen, expected);
+        drop(batches);
+        assert_eq!(credits.gauges().events_in_use, 0);
+    }
+}
