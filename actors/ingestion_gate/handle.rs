@@ -189,13 +189,9 @@ impl GateHandle {
         let judged = Arc::new(judged);
         let (reply, portions) = mpsc::channel(judged.items.len().max(1));
         let mut credit = credit;
+        let bytes_each = credit.bytes() / judged.items.len().max(1) as u32;
         for ((run, shard), items) in self.by_shard(&judged) {
-            let bytes = if judged.items.is_empty() {
-                0
-            } else {
-                credit.bytes() / judged.items.len() as u32 * items.len() as u32
-            };
-            let share = credit.split(items.len() as u32, bytes);
+            let share = credit.split(items.len() as u32, bytes_each * items.len() as u32);
             let run_id = &judged.runs[usize::from(run)];
             let batch = |run, credit| ShardBatch {
                 run,
@@ -260,8 +256,8 @@ impl GateHandle {
         judged
     }
 
-    /// What each shard gets of a batch. Shards that run come first: one that starts again must not hold up
-    /// what the others can take.
+    /// What each shard gets of a batch. Runs that are open and shards that run come first: one that has to be
+    /// waited for must not hold up what the others can take.
     fn by_shard(&self, judged: &JudgedBatch) -> Vec<((u16, u16), Vec<u32>)> {
         let mut parts: BTreeMap<(u16, u16), Vec<u32>> = BTreeMap::new();
         for (position, item) in judged.items.iter().enumerate() {
@@ -271,10 +267,12 @@ impl GateHandle {
                 .push(position as u32);
         }
         let mut parts: Vec<_> = parts.into_iter().collect();
-        parts.sort_by_key(|((_, shard), _)| {
+        let open = self.inner.runs.borrow();
+        parts.sort_by_key(|((run, shard), _)| {
             let slot = &self.inner.shards[usize::from(*shard)];
-            slot.current().is_none()
+            !open.contains_key(&judged.runs[usize::from(*run)]) || slot.current().is_none()
         });
+        drop(open);
         parts
     }
 

@@ -145,14 +145,18 @@ impl Site {
     }
 
     /// `up --once` until it is not put off any more because of the lease of a node that has ended; what the READY
-    /// came to.
+    /// came to, or that the node had ended it before it was stopped.
     #[track_caller]
     pub fn up_after_a_crash(&self) -> String {
         let end = Instant::now() + LEASE * 2;
         loop {
             let late = Instant::now() > end;
             let finished = self.up_once(&[]).ok();
-            let status = finished.json()[0]["status"].as_str().unwrap().to_owned();
+            let answers = finished.json();
+            if answers.as_array().is_some_and(Vec::is_empty) {
+                return "NOTHING_LEFT".to_owned();
+            }
+            let status = answers[0]["status"].as_str().unwrap().to_owned();
             if status != "DEFERRED_CLAIMED_ELSEWHERE" {
                 return status;
             }
