@@ -366,7 +366,7 @@ impl World {
     }
 }
 
-/// Events as `(event id, key, value)`: the key decides the partition, the value is the rest of the payload.
+/// Who sends.
 fn actor() -> Actor {
     Actor {
         actor_id: "a".into(),
@@ -376,6 +376,7 @@ fn actor() -> Actor {
     }
 }
 
+/// Events as `(event id, key, value)`: the key decides the partition, the value is the rest of the payload.
 fn batch(events: &[(&str, u64, u64)]) -> EnvelopeBatch {
     batch_of(RUN, events)
 }
