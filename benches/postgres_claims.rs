@@ -14,7 +14,8 @@ use tokio_postgres::{NoTls, SimpleQueryMessage};
 use wellspring::blocking_runtime::{block_on, handle};
 use wellspring::settings::secret::Secret;
 use wellspring::state_store::postgres::admissions::{
-    AdmissionLedger, Admitted, BusPlace, Claim, ClaimBatch, ClaimResult, FlushKey, MarkBatch,
+    AdmissionLedger, Admitted, BusPlace, Claim, ClaimBatch, ClaimResult, FlushHead, FlushKey,
+    MarkBatch,
 };
 use wellspring::state_store::postgres::{Database, DatabaseSettings};
 use wellspring_domain::admission::bus_offset::{BusOffset, SequenceNumber};
@@ -116,14 +117,17 @@ fn admit(ledger: &AdmissionLedger, shard: u16, events: std::ops::Range<u64>, bat
             .collect();
         let segment_ref =
             format!("s3://bucket/{RUN}/ig/journal/shard-{shard:03}/segment-{segment:08}.wsr");
-        let outcome = ledger.claim(&ClaimBatch {
+        let head = FlushHead {
             writer: writer.writer,
-            flush: &flush,
+            key: &flush,
             rows: claims.len() as u32,
             positions: &[],
             decided_at: Micros(1_767_225_600_250_000),
             segment_ref: &segment_ref,
             quarantine_root: "q",
+        };
+        let outcome = ledger.claim(&ClaimBatch {
+            flush: head,
             contexts: &contexts,
             claims: &claims,
         });
@@ -134,10 +138,7 @@ fn admit(ledger: &AdmissionLedger, shard: u16, events: std::ops::Range<u64>, bat
             .filter(|(_, result)| **result == ClaimResult::Won);
         let admitted: Vec<Admitted> = won.map(|(claim, _)| admitted(claim, begin)).collect();
         let marked = ledger.mark(&MarkBatch {
-            writer: writer.writer,
-            flush: &flush,
-            decided_at: Micros(1_767_225_600_250_000),
-            segment_ref: &segment_ref,
+            flush: head,
             admitted: &admitted,
             contexts: &[],
             decisions: &[],

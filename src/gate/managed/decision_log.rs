@@ -11,8 +11,9 @@ use super::writer_leases::{HeldWriter, WriterLeases};
 use crate::event_bus::kinesis::{Placed, PutItem};
 use crate::failpoints::{Artefact, Operation, Step, around};
 use crate::state_store::postgres::admissions::{
-    Admitted, BusPlace, Claim, ClaimBatch, ClaimResult, DecisionOutcome, DecisionRecord, FlushKey,
-    FlushState, Holder, HolderState, MarkBatch, StreamPosition, WRITER_FENCED, Writer, WriterId,
+    Admitted, BusPlace, Claim, ClaimBatch, ClaimResult, DecisionOutcome, DecisionRecord, FlushHead,
+    FlushKey, FlushState, Holder, HolderState, MarkBatch, StreamPosition, WRITER_FENCED, Writer,
+    WriterId,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -57,6 +58,9 @@ struct Work<'a> {
     envelopes: Vec<Vec<&'a [u8]>>,
     key: FlushKey,
     segment_ref: String,
+    quarantine_root: String,
+    /// Where the streams stood before its records were put.
+    positions: Vec<StreamPosition>,
 }
 
 /// What the log of a shard is made of.
@@ -163,7 +167,21 @@ impl ManagedDecisionLog {
                 segment: flush.first_row.segment,
             },
             segment_ref: segment_object(&self.paths.run_root(), flush.first_row),
+            quarantine_root: format!("{}/quarantine", self.paths.ig()),
+            positions: self.all_positions(),
         })
+    }
+
+    fn head<'a>(&self, work: &'a Work<'_>) -> FlushHead<'a> {
+        FlushHead {
+            writer: self.writer.writer,
+            key: &work.key,
+            rows: work.flush.rows.len() as u32,
+            positions: &work.positions,
+            decided_at: work.flush.decided_at,
+            segment_ref: &work.segment_ref,
+            quarantine_root: &work.quarantine_root,
+        }
     }
 
     /// Events that no request can carry: they are known before anything is claimed.
@@ -181,17 +199,10 @@ impl ManagedDecisionLog {
     /// Claims what is to be published; what others have goes to `lost`.
     fn claim(&self, work: &Work<'_>, lost: &mut DigestMap<LostKey>) -> Result<(), StoreError> {
         let mut open = self.claims_of(work, lost);
-        let positions = self.all_positions();
         let deadline = self.now() + micros(IN_FLIGHT_WAIT);
         loop {
             let batch = ClaimBatch {
-                writer: self.writer.writer,
-                flush: &work.key,
-                rows: work.flush.rows.len() as u32,
-                positions: &positions,
-                decided_at: work.flush.decided_at,
-                segment_ref: &work.segment_ref,
-                quarantine_root: &format!("{}/quarantine", self.paths.ig()),
+                flush: self.head(work),
                 contexts: &work.flush.contexts,
                 claims: &open,
             };
@@ -358,10 +369,7 @@ impl ManagedDecisionLog {
         }
         let positions = self.all_positions();
         let batch = MarkBatch {
-            writer: self.writer.writer,
-            flush: &work.key,
-            decided_at: work.flush.decided_at,
-            segment_ref: &work.segment_ref,
+            flush: self.head(work),
             admitted: &admitted,
             contexts: &work.flush.contexts,
             decisions: &decisions,

@@ -144,10 +144,22 @@ impl Site {
         self.run(&["up", "--once", "--port", "0", "--speedup", &speedup])
     }
 
+    /// Until the leases of writers are over whose node was killed: a gate that starts then settles all they left.
+    #[track_caller]
+    fn wait_for_ended_writers(&self) {
+        let end = Instant::now() + LEASE * 2;
+        let alive = "SELECT 1 FROM ws_writers WHERE NOT closed AND expires_at > clock_timestamp()";
+        while !self.rows(alive).is_empty() {
+            assert!(Instant::now() < end, "a killed node's writers still live");
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+
     /// `up --once` until it is not put off any more because of the lease of a node that has ended; what the READY
     /// came to, or that the node had ended it before it was stopped.
     #[track_caller]
     pub fn up_after_a_crash(&self) -> String {
+        self.wait_for_ended_writers();
         let end = Instant::now() + LEASE * 2;
         loop {
             let late = Instant::now() > end;

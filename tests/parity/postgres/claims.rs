@@ -172,10 +172,7 @@ fn one_of_each(ledger: &AdmissionLedger, odd_id: &str) -> FlushKey {
     };
     ledger
         .mark(&MarkBatch {
-            writer: writer.id(),
-            flush: &flush,
-            decided_at: DECIDED_AT,
-            segment_ref: &segment_ref(&flush),
+            flush: head(writer.id(), &flush, &segment_ref(&flush), 3),
             admitted: &[admitted(7)],
             contexts: &[context()],
             decisions: &decisions,
@@ -379,10 +376,7 @@ fn stream_positions_only_grow() {
     };
     ledger
         .mark(&MarkBatch {
-            writer: writer.id(),
-            flush: &flush,
-            decided_at: DECIDED_AT,
-            segment_ref: "s",
+            flush: head(writer.id(), &flush, "s", 1),
             admitted: &[admitted(70)],
             contexts: &[],
             decisions: &[],

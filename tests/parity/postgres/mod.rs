@@ -12,8 +12,8 @@ use tokio_postgres::{NoTls, SimpleQueryMessage};
 use wellspring::blocking_runtime::{block_on, handle};
 use wellspring::settings::secret::Secret;
 use wellspring::state_store::postgres::admissions::{
-    AdmissionLedger, Admitted, BusPlace, Claim, ClaimBatch, ClaimResult, FlushKey, MarkBatch,
-    Writer, WriterId,
+    AdmissionLedger, Admitted, BusPlace, Claim, ClaimBatch, ClaimResult, FlushHead, FlushKey,
+    MarkBatch, Writer, WriterId,
 };
 use wellspring::state_store::postgres::{Database, DatabaseSettings};
 use wellspring_domain::admission::bus_offset::{BusOffset, SequenceNumber};
@@ -24,6 +24,8 @@ use wellspring_domain::time_text::Micros;
 
 const RUN: &str = "platform_20260101T000000Z";
 const TOPIC: &str = "fp.bus.traffic.fraud.v1";
+/// Where quarantined events of the run are.
+const QUARANTINE_ROOT: &str = "s3://b/platform_20260101T000000Z/ig/quarantine";
 const DECIDED_AT: Micros = Micros(1_767_225_600_250_000);
 const LONG: Duration = Duration::from_secs(300);
 
@@ -222,15 +224,30 @@ impl TestWriter {
     ) -> Result<(), wellspring_domain::ports::StoreError> {
         let admitted: Vec<Admitted> = events.iter().map(|&n| admitted(n)).collect();
         self.ledger.mark(&MarkBatch {
-            writer: self.id(),
-            flush,
-            decided_at: DECIDED_AT,
-            segment_ref: &segment_ref(flush),
+            flush: head(self.id(), flush, &segment_ref(flush), admitted.len()),
             admitted: &admitted,
             contexts: &[],
             decisions: &[],
             positions: &[],
         })
+    }
+}
+
+/// What the row of a flush says.
+fn head<'a>(
+    writer: WriterId,
+    key: &'a FlushKey,
+    segment_ref: &'a str,
+    rows: usize,
+) -> FlushHead<'a> {
+    FlushHead {
+        writer,
+        key,
+        rows: rows as u32,
+        positions: &[],
+        decided_at: DECIDED_AT,
+        segment_ref,
+        quarantine_root: QUARANTINE_ROOT,
     }
 }
 
@@ -265,13 +282,7 @@ fn claim_in(
         })
         .collect();
     let outcome = ledger.claim(&ClaimBatch {
-        writer,
-        flush,
-        rows: events.len() as u32,
-        positions: &[],
-        decided_at: DECIDED_AT,
-        segment_ref: &segment_ref(flush),
-        quarantine_root: &format!("s3://b/{RUN}/ig/quarantine"),
+        flush: head(writer, flush, &segment_ref(flush), events.len()),
         contexts: &[context()],
         claims: &claims,
     })?;

@@ -2,7 +2,7 @@
 
 use super::*;
 use wellspring::state_store::postgres::admissions::{
-    FlushState, HolderState, Settled, StreamPosition,
+    FlushState, HolderState, Settled, StreamPosition, WRITER_FENCED,
 };
 
 /// A writer whose time is over, with a claimed flush.
@@ -107,6 +107,29 @@ fn a_flush_with_nothing_on_the_bus_needs_no_segment() {
 }
 
 #[test]
+fn a_flush_that_claims_nothing_has_no_row_before_its_mark() {
+    let fresh = Fresh::new();
+    let ledger = fresh.ledger();
+    let mut first = TestWriter::open(&ledger, 0);
+    let (flush, _) = first.claim(&[1]).unwrap();
+    first.mark(&flush, &[1]).unwrap();
+    let mut second = TestWriter::open(&ledger, 1);
+    let (nothing, results) = second.claim(&[1]).unwrap();
+    assert_eq!(won(&results), 0);
+    assert!(ledger.unsettled(second.id()).unwrap().is_empty());
+    second.mark(&nothing, &[]).unwrap();
+    let twice = second.mark(&nothing, &[]).unwrap_err();
+    assert_eq!(twice.code(), WRITER_FENCED, "it is done");
+    let flushes = ledger.flushes_after(&run(), Some(&flush), 10).unwrap();
+    let found = (flushes.len(), &flushes[0].key, flushes[0].state);
+    assert_eq!(found, (1, &nothing, FlushState::Marked));
+    // Claims of one part are enough for a row.
+    let (both, results) = second.claim(&[1, 2]).unwrap();
+    assert_eq!(won(&results), 1);
+    assert_eq!(ledger.unsettled(second.id()).unwrap()[0].flush.key, both);
+}
+
+#[test]
 fn two_that_settle_at_once_agree_on_one_outcome() {
     let fresh = Fresh::new();
     let ledger = fresh.ledger();
@@ -145,13 +168,10 @@ fn a_holder_whose_writer_died_is_told_so_and_its_flush_knows_where_to_read() {
     }];
     let id = event_id(1);
     let batch = ClaimBatch {
-        writer: writer.id(),
-        flush: &flush,
-        rows: 1,
-        positions: &positions,
-        decided_at: DECIDED_AT,
-        segment_ref: "s",
-        quarantine_root: "q",
+        flush: FlushHead {
+            positions: &positions,
+            ..head(writer.id(), &flush, "s", 1)
+        },
         contexts: &[context()],
         claims: &[Claim {
             row: 0,

@@ -11,6 +11,7 @@ use wellspring_domain::ports::StoreError;
 
 use super::super::faults::Fault;
 use super::super::values::{Columns, Hex, damaged, storable};
+use super::flush_row::{FlushRow, SAVE_FLUSH};
 use super::writers::{self, Step};
 use super::{
     AdmissionLedger, BusPlace, CHUNK_ROWS, Claim, ClaimBatch, ClaimOutcome, ClaimResult, Holder,
@@ -19,13 +20,6 @@ use super::{
 
 /// How often a key may be found taken and be free again a moment later, in one call.
 const ROUNDS_MAX: u32 = 16;
-
-const INSERT_FLUSH: &str = "
-INSERT INTO ws_flushes (platform_run_id, shard, segment, writer, rows, positions, decided_at_utc,
-                        segment_ref, quarantine_root, state)
-VALUES ($1, $2, $3, $4, $5, $6::text::jsonb, $7, $8, $9, 'CLAIMED')
-ON CONFLICT (platform_run_id, shard, segment) DO UPDATE SET changed_at = clock_timestamp()
-WHERE ws_flushes.writer = $4 AND ws_flushes.state = 'CLAIMED'";
 
 const INSERT_CLAIMS: &str = "
 INSERT INTO admissions (dedupe_key, state, platform_run_id, event_class, event_id, payload_hash,
@@ -73,7 +67,8 @@ impl AdmissionLedger {
 }
 
 /// One transaction: claims `open`, sorted by key, and says who has the others. A key whose holder
-/// vanished in between stays without a result.
+/// vanished in between stays without a result. Without a claim that was won nothing is written, so a
+/// writer that dies leaves no flush behind that claims nothing; the mark writes it.
 async fn claim_round(
     connection: &mut Object,
     batch: &ClaimBatch<'_>,
@@ -81,15 +76,16 @@ async fn claim_round(
     open: &[usize],
     results: &mut [Option<ClaimResult>],
 ) -> Result<(), Fault> {
-    let flush = connection.prepare_cached(INSERT_FLUSH).await?;
+    let flush = connection.prepare_cached(SAVE_FLUSH).await?;
+    let row = FlushRow::of(&batch.flush);
     let insert = connection.prepare_cached(INSERT_CLAIMS).await?;
     let select = connection.prepare_cached(SELECT_HOLDERS).await?;
-    let transaction = writers::begin(connection, batch.writer, Step::Claim).await?;
+    let transaction = writers::begin(connection, batch.flush.writer, Step::Claim).await?;
     let chunks = open.chunks(CHUNK_ROWS);
     let inserts = chunks.map(|chunk| insert_claims(&transaction, &insert, batch, contexts, chunk));
     // Sent one after the other without waiting: keys are taken in order over all chunks.
     let ((), won) = futures::try_join!(
-        insert_flush(&transaction, &flush, batch),
+        save_flush(&transaction, &flush, &row),
         futures::future::try_join_all(inserts),
     )?;
     let mut lost: HashMap<Hash32, Vec<usize>> = HashMap::new();
@@ -113,7 +109,13 @@ async fn claim_round(
             }
         }
     }
-    transaction.commit().await?;
+    match open
+        .iter()
+        .any(|&index| results[index] == Some(ClaimResult::Won))
+    {
+        true => transaction.commit().await?,
+        false => transaction.rollback().await?,
+    }
     Ok(())
 }
 
@@ -123,32 +125,15 @@ fn rows_of(batch: &ClaimBatch<'_>, open: &[usize]) -> HashMap<i32, usize> {
     open.iter().map(row).collect()
 }
 
-async fn insert_flush(
+async fn save_flush(
     transaction: &Transaction<'_>,
     statement: &tokio_postgres::Statement,
-    batch: &ClaimBatch<'_>,
+    row: &FlushRow<'_>,
 ) -> Result<(), Fault> {
-    let positions = serde_json::to_string(batch.positions).expect("positions are texts");
-    let inserted = transaction
-        .execute(
-            statement,
-            &[
-                &batch.flush.run.as_str(),
-                &i32::from(batch.flush.shard),
-                &i64::from(batch.flush.segment),
-                &batch.writer.0,
-                &(batch.rows as i32),
-                &positions,
-                &batch.decided_at.format_off(),
-                &batch.segment_ref,
-                &batch.quarantine_root,
-            ],
-        )
-        .await?;
-    match inserted {
+    match row.save(transaction, statement, "CLAIMED").await? {
         0 => Err(Fault::Store(StoreError::Refused {
             code: "SEGMENT_TAKEN",
-            key: batch.segment_ref.to_owned(),
+            key: row.head.segment_ref.to_owned(),
             cause: "another flush has this segment number; open a new writer".to_owned(),
         })),
         _ => Ok(()),
@@ -188,10 +173,10 @@ async fn insert_claims(
         );
     }
     let parameters: [&(dyn ToSql + Sync); 14] = [
-        &batch.flush.run.as_str(),
-        &batch.writer.0,
-        &i64::from(batch.flush.segment),
-        &i32::from(batch.flush.shard),
+        &batch.flush.key.run.as_str(),
+        &batch.flush.writer.0,
+        &i64::from(batch.flush.key.segment),
+        &i32::from(batch.flush.key.shard),
         &columns.keys,
         &columns.classes,
         &columns.event_ids,

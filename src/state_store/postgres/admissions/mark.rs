@@ -9,6 +9,7 @@ use wellspring_domain::ports::StoreError;
 use super::super::faults::Fault;
 use super::super::values::{Hex, storable};
 use super::claim::exact_texts;
+use super::flush_row::{FlushRow, SAVE_FLUSH};
 use super::writers::{self, Step, fenced};
 use super::{
     AdmissionLedger, Admitted, CHUNK_ROWS, DecisionOutcome, DecisionRecord, FlushKey, MarkBatch,
@@ -63,8 +64,9 @@ impl AdmissionLedger {
             let contexts = self.contexts.store(connection, batch.contexts).await?;
             let admit = connection.prepare_cached(ADMIT).await?;
             let decide = connection.prepare_cached(INSERT_DECISIONS).await?;
-            let done = connection.prepare_cached(MARKED).await?;
-            let transaction = writers::begin(connection, batch.writer, Step::Mark).await?;
+            let save = connection.prepare_cached(SAVE_FLUSH).await?;
+            let row = FlushRow::of(&batch.flush);
+            let transaction = writers::begin(connection, batch.flush.writer, Step::Mark).await?;
             let place = AdmitPlace::of(batch);
             let chunks = batch.admitted.chunks(ADMIT_ROWS);
             let admits = chunks.map(|chunk| place.admit(&transaction, &admit, chunk));
@@ -75,10 +77,10 @@ impl AdmissionLedger {
                 async { Ok(transaction.batch_execute(BY_HASH).await?) },
                 sum(admits),
                 async { futures::future::try_join_all(decisions).await.map(drop) },
-                mark_flush(&transaction, &done, batch),
+                row.save(&transaction, &save, "MARKED"),
             )?;
             if admitted != batch.admitted.len() as u64 || marked == 0 {
-                return Err(fenced(batch.writer));
+                return Err(fenced(batch.flush.writer));
             }
             transaction.commit().await?;
             // A position that stays behind only makes a later reader read more.
@@ -91,30 +93,11 @@ impl AdmissionLedger {
     }
 }
 
-const MARKED: &str = "
-UPDATE ws_flushes SET state = 'MARKED', changed_at = clock_timestamp()
-WHERE platform_run_id = $1 AND shard = $2 AND segment = $3 AND writer = $4 AND state = 'CLAIMED'";
-
 async fn sum(
     counts: impl Iterator<Item = impl Future<Output = Result<u64, Fault>>>,
 ) -> Result<u64, Fault> {
     let counts = futures::future::try_join_all(counts).await?;
     Ok(counts.into_iter().sum())
-}
-
-async fn mark_flush(
-    transaction: &Transaction<'_>,
-    statement: &tokio_postgres::Statement,
-    batch: &MarkBatch<'_>,
-) -> Result<u64, Fault> {
-    let key = batch.flush;
-    let parameters: [&(dyn ToSql + Sync); 4] = [
-        &key.run.as_str(),
-        &i32::from(key.shard),
-        &i64::from(key.segment),
-        &batch.writer.0,
-    ];
-    Ok(transaction.execute(statement, &parameters).await?)
 }
 
 /// What the admitted rows of a flush share.
@@ -132,10 +115,10 @@ pub struct AdmitPlace<'a> {
 impl<'a> AdmitPlace<'a> {
     fn of(batch: &MarkBatch<'a>) -> AdmitPlace<'a> {
         AdmitPlace {
-            flush: batch.flush,
-            writer: batch.writer,
-            segment_ref: batch.segment_ref,
-            decided_at_utc: batch.decided_at.format_off(),
+            flush: batch.flush.key,
+            writer: batch.flush.writer,
+            segment_ref: batch.flush.segment_ref,
+            decided_at_utc: batch.flush.decided_at.format_off(),
         }
     }
 
@@ -270,10 +253,10 @@ async fn insert_decisions(
         .map(|record| exact_texts(record.event_id, record.ts_utc))
         .collect();
     let parameters: [&(dyn ToSql + Sync); 19] = [
-        &batch.flush.run.as_str(),
-        &i32::from(batch.flush.shard),
-        &i64::from(batch.flush.segment),
-        &batch.decided_at.format_off(),
+        &batch.flush.key.run.as_str(),
+        &i32::from(batch.flush.key.shard),
+        &i64::from(batch.flush.key.segment),
+        &batch.flush.decided_at.format_off(),
         &rows,
         &outcomes.decisions,
         &outcomes.receipt_ids,

@@ -4,13 +4,14 @@
 //! A flush goes CLAIMED (its keys are ours, nothing is on the bus that counts) -> MARKED (admitted with
 //! their places, all decisions stored) -> STORED (its receipt segment is an object). A flush whose writer
 //! died before the mark is settled by anyone: what is on the bus is admitted there, the other claims are
-//! given up. All of it is fenced: a writer that was fenced claims and marks nothing any more.
+//! given up. A flush that claims nothing has no row before its mark. All of it is fenced: a writer that was fenced claims and marks nothing any more.
 //!
 //! Statements that take many keys take them sorted, so that no two of them wait for each other in turn.
 
 mod bus_order;
 mod claim;
 mod contexts;
+mod flush_row;
 mod flushes;
 mod lookups;
 mod mark;

@@ -59,13 +59,13 @@ pub struct StreamPosition {
     pub sequence: Option<String>,
 }
 
-/// One flush's claims.
-#[derive(Clone, Debug)]
-pub struct ClaimBatch<'a> {
-    /// Who claims.
+/// What a flush's row says of it.
+#[derive(Clone, Copy, Debug)]
+pub struct FlushHead<'a> {
+    /// Whose flush it is.
     pub writer: WriterId,
-    /// The flush.
-    pub flush: &'a FlushKey,
+    /// Its place.
+    pub key: &'a FlushKey,
     /// Rows of the flush, claims and other decisions.
     pub rows: u32,
     /// Where reconciliation starts to read.
@@ -76,6 +76,13 @@ pub struct ClaimBatch<'a> {
     pub segment_ref: &'a str,
     /// Absolute form of the run's `ig/quarantine` prefix, without a slash at its end.
     pub quarantine_root: &'a str,
+}
+
+/// One flush's claims.
+#[derive(Clone, Copy, Debug)]
+pub struct ClaimBatch<'a> {
+    /// The flush.
+    pub flush: FlushHead<'a>,
     /// What the claims refer to.
     pub contexts: &'a [Arc<ReceiptContext>],
     /// The claims, in any order.
@@ -179,14 +186,8 @@ pub struct Admitted {
 /// One flush's outcome.
 #[derive(Clone, Debug)]
 pub struct MarkBatch<'a> {
-    /// Who marks.
-    pub writer: WriterId,
-    /// The flush.
-    pub flush: &'a FlushKey,
-    /// As in the claim.
-    pub decided_at: Micros,
-    /// As in the claim.
-    pub segment_ref: &'a str,
+    /// The flush, as in the claim.
+    pub flush: FlushHead<'a>,
     /// Claims that are on the bus: every claim won by this flush and not released since.
     pub admitted: &'a [Admitted],
     /// What the decisions refer to.
