@@ -23,7 +23,7 @@ use support::world::{BATCH, CLASS, OUTPUT, World};
 use wellspring::gate::policy_files::load_policy;
 use wellspring_domain::admission::decision::Actor;
 use wellspring_domain::admission::envelope::{Envelope, Field};
-use wellspring_domain::admission::envelope_reader::{EnvelopeReader, SharedFields};
+use wellspring_domain::admission::envelope_reader::{EnvelopeReader, Reading, SharedFields};
 use wellspring_domain::admission::intake::{
     IntakeContext, IntakeMemory, ProofState, VerifyGates, judge,
 };
@@ -191,7 +191,9 @@ fn validation(session: &mut Session, world: &World, template: &Template, batch: 
                 let mut reader = EnvelopeReader::default();
                 for at in again(batch) {
                     let read = reader.read(black_box(batch.envelope(at)));
-                    let (envelope, shared) = read.expect("JSON").expect("an object");
+                    let Reading {
+                        envelope, shared, ..
+                    } = read.expect("JSON").expect("an object");
                     let own = [Field::EventId, Field::TsUtc, Field::Payload];
                     let valid = match shared {
                         SharedFields::Same => envelope.validate_only(&own),
@@ -323,8 +325,8 @@ fn canonical_check(session: &mut Session, template: &Template, batch: &EnvelopeB
                 let mut reader = EnvelopeReader::default();
                 for at in again(batch) {
                     let read = reader.read(black_box(batch.envelope(at)));
-                    let (envelope, _shared) = read.expect("JSON").expect("an object");
-                    assert!(envelope.is_unchanged());
+                    let reading = read.expect("JSON").expect("an object");
+                    assert!(reading.envelope.is_unchanged());
                 }
             });
         },

@@ -9,6 +9,7 @@ use super::messages::{Answer, Portion, RunKey, ShardBatch, Verdict};
 use super::writer_thread::FlushJob;
 use crate::runtime::credit::Credit;
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 use tokio::sync::mpsc;
 use wellspring_domain::admission::bus_offset::BusOffset;
@@ -58,6 +59,16 @@ struct NextFlush {
 pub struct Plan {
     /// Distinct keys, in batch order.
     pub keys: Vec<Hash32>,
+    /// What each item of the batch waits for, in batch order.
+    items: Vec<Planned>,
+}
+
+#[derive(Clone, Copy)]
+enum Planned {
+    /// The claim of this key is its own; index into [`Plan::keys`].
+    Asked(u32),
+    /// This shard has its key in flight, or nothing is to be claimed.
+    NotAsked,
 }
 
 impl ShardRun {
@@ -76,19 +87,27 @@ impl ShardRun {
     pub fn plan(&mut self, batch: &ShardBatch) -> Plan {
         let mut plan = Plan {
             keys: Vec::with_capacity(batch.items.len()),
+            items: Vec::with_capacity(batch.items.len()),
         };
         for position in &batch.items {
             let item = &batch.judged.items[*position as usize];
-            if item.quarantine.is_some() {
-                continue;
-            }
-            let asked = InFlight::Asked(plan.keys.len() as u32);
-            self.in_flight.entry(item.dedupe_key).or_insert_with(|| {
-                plan.keys.push(item.dedupe_key);
-                asked
-            });
+            let planned = match item.quarantine {
+                Some(_) => Planned::NotAsked,
+                None => self.ask(&mut plan.keys, item.dedupe_key),
+            };
+            plan.items.push(planned);
         }
         plan
+    }
+
+    fn ask(&mut self, keys: &mut Vec<Hash32>, key: Hash32) -> Planned {
+        let Entry::Vacant(free) = self.in_flight.entry(key) else {
+            return Planned::NotAsked;
+        };
+        let asked = keys.len() as u32;
+        free.insert(InFlight::Asked(asked));
+        keys.push(key);
+        Planned::Asked(asked)
     }
 
     /// Forgets keys that are not claimed any more: they were not granted, or ended without an admission.
@@ -111,12 +130,21 @@ impl ShardRun {
         let mut next = next.unwrap_or_else(|| NextFlush::start(&mut self.ends, now()));
         let mut answers = Vec::with_capacity(batch.items.len());
         let mut held_keys: Vec<Hash32> = Vec::new();
-        for position in std::mem::take(&mut batch.items) {
+        let mut unused: Vec<u32> = Vec::new();
+        for (position, planned) in std::mem::take(&mut batch.items)
+            .into_iter()
+            .zip(&plan.items)
+        {
             let item = &batch.judged.items[position as usize];
-            let outcome = match self.known(item, claims) {
-                _ if held_keys.contains(&item.partition_key) && item.quarantine.is_none() => {
-                    Some(Answer::retry("PRECEDING_ITEM_RETRY"))
-                }
+            let known = self.known(item, *planned, claims);
+            let holds = held_keys.contains(&item.partition_key) && item.quarantine.is_none();
+            if let Planned::Asked(asked) = planned
+                && (holds || !matches!(known, Known::Free))
+            {
+                unused.push(*asked);
+            }
+            let outcome = match known {
+                _ if holds => Some(Answer::retry("PRECEDING_ITEM_RETRY")),
                 Known::Parked => {
                     held_keys.push(item.partition_key);
                     self.park(&mut batch, position);
@@ -133,7 +161,7 @@ impl ShardRun {
         }
         next.credits.push(batch.credit);
         self.next = Some(next);
-        self.release_unused(plan, claims)
+        self.release_unused(&unused, plan, claims)
     }
 
     /// A parked claim has ended: `admitted` is the winner's row, `None` when it was released.
@@ -206,18 +234,22 @@ impl ShardRun {
         self.ends.recycle(flush);
     }
 
-    fn known(&self, item: &JudgedItem, claims: &[ClaimAnswer]) -> Known {
+    fn known(&self, item: &JudgedItem, planned: Planned, claims: &[ClaimAnswer]) -> Known {
         if item.quarantine.is_some() {
             return Known::Quarantine;
         }
-        match self.in_flight.get(&item.dedupe_key) {
-            Some(InFlight::Written(entry)) => Known::Admitted(*entry),
-            Some(InFlight::Asked(asked)) => match claims.get(*asked as usize) {
-                Some(ClaimAnswer::Won) => Known::Free,
-                Some(ClaimAnswer::Known(entry)) => Known::Admitted(*entry),
-                Some(ClaimAnswer::Parked) | None => Known::Parked,
+        let asked = match planned {
+            Planned::Asked(asked) => asked,
+            Planned::NotAsked => match self.in_flight.get(&item.dedupe_key) {
+                Some(InFlight::Written(entry)) => return Known::Admitted(*entry),
+                Some(InFlight::Asked(asked)) => *asked,
+                None => return Known::Parked,
             },
-            None => Known::Parked,
+        };
+        match claims.get(asked as usize) {
+            Some(ClaimAnswer::Won) => Known::Free,
+            Some(ClaimAnswer::Known(entry)) => Known::Admitted(*entry),
+            Some(ClaimAnswer::Parked) | None => Known::Parked,
         }
     }
 
@@ -287,19 +319,25 @@ impl ShardRun {
     }
 
     /// Keys that turned out to be admitted or parked are not ours; granted keys that were not used are
-    /// returned.
-    fn release_unused(&mut self, plan: &Plan, claims: &[ClaimAnswer]) -> Vec<Hash32> {
-        let mut unused = Vec::new();
-        for (key, claim) in plan.keys.iter().zip(claims) {
-            let asked = matches!(self.in_flight.get(key), Some(InFlight::Asked(_)));
-            if asked {
-                self.in_flight.remove(key);
+    /// returned. `unused`: those the item that asked did not use; a copy of it behind may have.
+    fn release_unused(
+        &mut self,
+        unused: &[u32],
+        plan: &Plan,
+        claims: &[ClaimAnswer],
+    ) -> Vec<Hash32> {
+        let mut returned = Vec::new();
+        for asked in unused {
+            let key = plan.keys[*asked as usize];
+            if !matches!(self.in_flight.get(&key), Some(InFlight::Asked(_))) {
+                continue;
             }
-            if asked && *claim == ClaimAnswer::Won {
-                unused.push(*key);
+            self.in_flight.remove(&key);
+            if claims.get(*asked as usize) == Some(&ClaimAnswer::Won) {
+                returned.push(key);
             }
         }
-        unused
+        returned
     }
 }
 

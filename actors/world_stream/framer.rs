@@ -8,6 +8,7 @@ use crate::runtime::blocking::{Emit, NobodyReceives};
 use crate::runtime::{Heartbeat, StageFailure};
 use std::ops::Range;
 use std::sync::Arc;
+use wellspring_domain::lent_buffers::LentBuffers;
 use wellspring_domain::ports::{Cursor, EnvelopeBatch};
 use wellspring_domain::stream::batch_cut::{BatchFill, BatchLimits, Paced};
 use wellspring_domain::stream::framing::{
@@ -91,6 +92,7 @@ pub fn frame_view(
         open: None,
         framed: 0,
         bytes_hint: 0,
+        buffers: LentBuffers::default(),
         heartbeat,
         out,
     };
@@ -114,6 +116,7 @@ struct Framer<'a, 'e> {
     open: Option<OpenBatch>,
     framed: u64,
     bytes_hint: usize,
+    buffers: LentBuffers,
     heartbeat: &'a Heartbeat,
     out: &'a mut Emit<'e, Framed>,
 }
@@ -208,10 +211,13 @@ impl Framer<'_, '_> {
         {
             self.close(PartEnd::No)?;
         }
-        let bytes_hint = self.bytes_hint;
-        let open = self
-            .open
-            .get_or_insert_with(|| OpenBatch::new(block.part(), due, bytes_hint));
+        let (buffers, bytes_hint) = (&mut self.buffers, self.bytes_hint);
+        let open = self.open.get_or_insert_with(|| {
+            let mut bytes = buffers.take();
+            bytes.clear();
+            bytes.reserve(bytes_hint);
+            OpenBatch::new(block.part(), due, bytes)
+        });
         let start = open.bytes.len() as u32;
         match rows.frame(row, &mut open.bytes) {
             Ok(at) => {
@@ -254,7 +260,7 @@ impl Framer<'_, '_> {
         self.bytes_hint = open.bytes.len() + open.bytes.len() / 16;
         let batch = StreamBatch {
             envelopes: EnvelopeBatch {
-                bytes: Arc::new(open.bytes),
+                bytes: self.buffers.lend(open.bytes),
                 ranges: open.ranges,
             },
             part: open.part,
@@ -267,9 +273,9 @@ impl Framer<'_, '_> {
 }
 
 impl OpenBatch {
-    fn new(part: &Arc<PartName>, first_due_micros: u64, bytes_hint: usize) -> Self {
+    fn new(part: &Arc<PartName>, first_due_micros: u64, bytes: Vec<u8>) -> Self {
         OpenBatch {
-            bytes: Vec::with_capacity(bytes_hint),
+            bytes,
             ranges: Vec::new(),
             part: part.clone(),
             last_row: 0,

@@ -10,6 +10,7 @@ pub mod governance;
 pub mod ids;
 pub mod json_scan;
 pub mod json_tree;
+pub mod lent_buffers;
 pub mod ports;
 pub mod provenance;
 pub mod reason_codes;

@@ -78,6 +78,7 @@ fn embedded_store(settings: &Settings, policy: &AdmissionPolicy) -> EmbeddedGate
             by_topic,
             default: bus.partitions_default,
         },
+        cached_bytes: bus.cached_bytes,
         ..LogOptions::default()
     };
     EmbeddedGateStore::in_folder(settings.local_root(), options)

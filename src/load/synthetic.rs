@@ -2,9 +2,9 @@
 
 use super::template::Template;
 use super::workload::{Kind, Workload};
-use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
+use wellspring_domain::lent_buffers::LentBuffers;
 
 /// What was put into batches.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
@@ -37,17 +37,12 @@ pub struct Batch {
     pub composition: Composition,
 }
 
-/// Buffers kept for another use.
-const BUFFERS_MAX: usize = 64;
-/// Buffers looked at before a new one is made.
-const LOOKED_AT: usize = 4;
-
 /// The events of one producer, a batch at a time.
 pub struct SyntheticEvents {
     template: Arc<Template>,
     workload: Workload,
     producer: u64,
-    buffers: VecDeque<Arc<Vec<u8>>>,
+    buffers: LentBuffers,
 }
 
 impl SyntheticEvents {
@@ -57,18 +52,17 @@ impl SyntheticEvents {
             template,
             workload,
             producer,
-            buffers: VecDeque::new(),
+            buffers: LentBuffers::default(),
         }
     }
 
     /// The `count` events behind the first `sent`.
     pub fn batch(&mut self, sent: u64, count: u64) -> Batch {
-        let mut buffer = self.free_buffer(count as usize);
+        let mut lines = self.buffers.take();
+        self.resize(&mut lines, count as usize);
         let mut composition = Composition::default();
         let width = self.template.line_bytes();
         let mut envelopes = Vec::with_capacity(count as usize);
-        // A buffer from `free_buffer` has one owner; were that not so, its copy would still be right.
-        let lines = Arc::make_mut(&mut buffer);
         for (place, line) in lines.chunks_exact_mut(width).enumerate() {
             let number = self.workload.number(self.producer, sent + place as u64);
             let event = self.workload.event(number);
@@ -81,31 +75,11 @@ impl SyntheticEvents {
             let start = (place * width) as u32;
             envelopes.push(start..start + width as u32 - 1);
         }
-        if self.buffers.len() < BUFFERS_MAX {
-            self.buffers.push_back(buffer.clone());
-        }
         Batch {
-            lines: buffer,
+            lines: self.buffers.lend(lines),
             envelopes,
             composition,
         }
-    }
-
-    /// A buffer of so many lines that nobody else holds.
-    fn free_buffer(&mut self, count: usize) -> Arc<Vec<u8>> {
-        for _ in 0..LOOKED_AT.min(self.buffers.len()) {
-            let Some(mut buffer) = self.buffers.pop_front() else {
-                break;
-            };
-            if let Some(lines) = Arc::get_mut(&mut buffer) {
-                self.resize(lines, count);
-                return buffer;
-            }
-            self.buffers.push_back(buffer);
-        }
-        let mut lines = Vec::new();
-        self.resize(&mut lines, count);
-        Arc::new(lines)
     }
 
     fn resize(&self, lines: &mut Vec<u8>, count: usize) {
@@ -148,11 +122,16 @@ mod tests {
         let whole = lines(&events(1).batch(0, 200));
         let mut again = events(1);
         let mut pieces = Vec::new();
+        let mut memory = Vec::new();
         for (sent, count) in [(0, 50), (50, 7), (57, 100), (157, 43)] {
             // Each batch is dropped before the next, so its buffer is used again.
-            pieces.extend(lines(&again.batch(sent, count)));
+            let batch = again.batch(sent, count);
+            pieces.extend(lines(&batch));
+            memory.push((batch.lines.as_ptr(), batch.lines.capacity()));
         }
-        assert_eq!(again.buffers.len(), 1, "one buffer served all");
+        // A smaller batch fits into what a larger one had.
+        assert_eq!(memory[0], memory[1]);
+        assert_eq!(memory[2], memory[3]);
         assert_eq!(whole, pieces);
     }
 

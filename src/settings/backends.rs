@@ -5,6 +5,7 @@
 
 use super::secret::{Secret, masked_url};
 use super::section::{Section, key};
+use crate::event_bus::embedded_log::CACHED_BYTES_DEFAULT;
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -45,6 +46,8 @@ pub struct EventBusSettings {
     pub partitions: BTreeMap<String, u32>,
     /// Partitions of every other topic.
     pub partitions_default: u32,
+    /// Bytes behind the end of a partition file or journal segment that stay in the page cache.
+    pub cached_bytes: u64,
     /// Shards by topic for streams that `bootstrap` makes; topics not named have `shards_default`.
     pub shards: BTreeMap<String, u32>,
     /// Shards of every other stream.
@@ -53,6 +56,9 @@ pub struct EventBusSettings {
 
 /// Shards of a stream that `bootstrap` makes, when nobody says.
 const SHARDS_DEFAULT: u32 = 4;
+
+/// Most bytes to be kept in the page cache: a pebibyte is no limit.
+const CACHED_BYTES_MAX: u64 = 1 << 50;
 
 /// Most partitions a topic may have.
 pub const PARTITIONS_MAX: u64 = 1024;
@@ -112,6 +118,11 @@ impl EventBusSettings {
             s.optional_text(key("endpoint_url").env_fallback("EVENT_BUS_ENDPOINT_URL"));
         let (partitions_default, partitions) = read_counts(s, "partitions", 1);
         let (shards_default, shards) = read_counts(s, "shards", SHARDS_DEFAULT);
+        let cached_bytes = s.whole(
+            key("cached_bytes"),
+            CACHED_BYTES_DEFAULT,
+            0..=CACHED_BYTES_MAX,
+        );
         let topics = read_topics(s);
         section.finish();
         EventBusSettings {
@@ -125,6 +136,7 @@ impl EventBusSettings {
             topics,
             partitions,
             partitions_default,
+            cached_bytes,
             shards,
             shards_default,
         }

@@ -8,6 +8,7 @@
 
 use crate::ids::Hash32;
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::hash::{BuildHasherDefault, Hasher};
 
 /// Hashes a digest by its own leading bytes: they are uniform already.
@@ -56,20 +57,18 @@ struct Holder {
 impl ClaimTable {
     /// Asks for a key that the index does not hold.
     pub fn claim(&mut self, key: Hash32, shard: u16) -> Claim {
-        match self.held.get_mut(&key) {
-            None => {
-                self.held.insert(
-                    key,
-                    Holder {
-                        shard,
-                        waiting: Vec::new(),
-                    },
-                );
+        match self.held.entry(key) {
+            Entry::Vacant(free) => {
+                free.insert(Holder {
+                    shard,
+                    waiting: Vec::new(),
+                });
                 Claim::Won
             }
-            Some(holder) => {
-                if !holder.waiting.contains(&shard) {
-                    holder.waiting.push(shard);
+            Entry::Occupied(mut held) => {
+                let waiting = &mut held.get_mut().waiting;
+                if !waiting.contains(&shard) {
+                    waiting.push(shard);
                 }
                 Claim::Parked
             }

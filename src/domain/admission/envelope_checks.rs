@@ -1,6 +1,7 @@
 //! Checks of one envelope against the contract and the rule of its event type (contract 7.3, 7.8).
 
 use crate::admission::envelope::{Envelope, Field};
+use crate::admission::payload_schema::SchemaViolation;
 use crate::admission::policy::EventRule;
 use crate::json_scan::ValueKind;
 
@@ -18,10 +19,11 @@ pub(super) const CONTEXT_FIELDS: [Field; 10] = [
     Field::Producer,
 ];
 
+/// Fields of an event of its own that a receipt needs: [`not_receiptable`] looks at them.
+const OWN_FIELDS_IN_RECEIPTS: [Field; 2] = [Field::EventId, Field::TsUtc];
+
 /// All other fields: they differ from event to event.
-pub(super) const OWN_FIELDS: [Field; 7] = [
-    Field::EventId,
-    Field::TsUtc,
+pub(super) const OWN_FIELDS_NOT_IN_RECEIPTS: [Field; 5] = [
     Field::EmittedAtUtc,
     Field::TraceId,
     Field::SpanId,
@@ -38,7 +40,7 @@ pub(super) fn not_receiptable(envelope: &Envelope<'_>, context_is_valid: bool) -
         Field::ManifestFingerprint,
         Field::PlatformRunId,
     ];
-    let unknown = |field: &Field| !context_is_valid || OWN_FIELDS.contains(field);
+    let unknown = |field: &Field| !context_is_valid || OWN_FIELDS_IN_RECEIPTS.contains(field);
     let broken = needed
         .into_iter()
         .filter(unknown)
@@ -62,6 +64,18 @@ pub(super) fn is_empty(envelope: &Envelope<'_>, pin: Field) -> bool {
             .is_none_or(|range| range.is_empty()),
         Some(_) => false,
     }
+}
+
+/// [`check_schema`] for an envelope that differs from one that passed in the values of these payload members, and
+/// in no field that a rule looks at; a bit for each from the first on.
+pub(super) fn check_changed_values(
+    envelope: &Envelope<'_>,
+    rule: &EventRule,
+    changed: u64,
+) -> Option<(&'static str, String)> {
+    let payload = rule.schema.as_ref()?.payload.as_ref()?;
+    let (text, members) = (envelope.payload_json(), envelope.payload_members());
+    schema_failure(payload.check_values(text, members, changed))
 }
 
 pub(super) fn check_schema(
@@ -97,11 +111,12 @@ pub(super) fn check_schema(
     if envelope.kind(Field::Payload).is_none() {
         return Some(("SCHEMA_FAIL", "payload is missing".to_owned()));
     }
-    let violation = payload
-        .check_members(envelope.payload_json(), envelope.payload_members())
-        .err()?;
-    Some((
-        "SCHEMA_FAIL",
-        format!("{} {}", violation.path, violation.rule),
-    ))
+    let (text, members) = (envelope.payload_json(), envelope.payload_members());
+    schema_failure(payload.check_members(text, members))
+}
+
+fn schema_failure(checked: Result<(), SchemaViolation>) -> Option<(&'static str, String)> {
+    let violation = checked.err()?;
+    let detail = format!("{} {}", violation.path, violation.rule);
+    Some(("SCHEMA_FAIL", detail))
 }

@@ -1,8 +1,8 @@
 //! Reads the envelopes of one batch, each with the help of the one before.
 //!
 //! Events of one stream have the same members in the same order, and most of their values repeat. So an
-//! envelope is compared with the last canonical one member by member: bytes that are equal were read
-//! before, only what differs is scanned. The bytes decide alone. An envelope that does not fit takes the
+//! envelope is compared with the last canonical one: bytes that are equal were read before, only what
+//! differs is scanned. Neighbours that were equal before are compared at once. The bytes decide alone. An envelope that does not fit takes the
 //! road of [`Envelope::read`], and a property test says that both roads see the same.
 
 use crate::admission::envelope::{Envelope, FIELDS, Field, Slot};
@@ -10,6 +10,25 @@ use crate::admission::envelope_checks::CONTEXT_FIELDS;
 use crate::json_scan::{JsonError, Member, Scanner, ValueKind};
 use std::borrow::Cow;
 use std::ops::Range;
+
+/// An envelope, and how it compares with the one the reader compared it with.
+pub struct Reading<'t> {
+    /// The envelope.
+    pub envelope: Envelope<'t>,
+    /// Its shared fields.
+    pub shared: SharedFields,
+    /// Its payload.
+    pub payload: PayloadChange,
+}
+
+/// What of a payload is not that of the envelope it was compared with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PayloadChange {
+    /// It has the same members; those with another value, a bit for each from the first on.
+    Values(u64),
+    /// Not compared: the envelope is the one the next ones are compared with, if any.
+    Unknown,
+}
 
 /// Reads one envelope after the other.
 #[derive(Default)]
@@ -30,22 +49,23 @@ pub enum SharedFields {
 
 impl EnvelopeReader {
     /// As [`Envelope::read`].
-    pub fn read<'t>(
-        &mut self,
-        text: &'t [u8],
-    ) -> Result<Option<(Envelope<'t>, SharedFields)>, JsonError> {
+    pub fn read<'t>(&mut self, text: &'t [u8]) -> Result<Option<Reading<'t>>, JsonError> {
         let spare = &mut self.spare;
-        if let Some(read) = self.last.as_ref().and_then(|last| last.read(text, spare)) {
-            if read.1 == SharedFields::Unknown {
-                self.last = Shape::of(&read.0);
-            }
-            return Ok(Some(read));
-        }
-        let Some(envelope) = Envelope::read(text)? else {
-            return Ok(None);
+        let beside = self.last.as_mut().and_then(|last| last.read(text, spare));
+        let envelope = match beside {
+            Some(read) if read.shared == SharedFields::Same => return Ok(Some(read)),
+            Some(read) => read.envelope,
+            None => match Envelope::read(text)? {
+                Some(envelope) => envelope,
+                None => return Ok(None),
+            },
         };
         self.last = Shape::of(&envelope);
-        Ok(Some((envelope, SharedFields::Unknown)))
+        Ok(Some(Reading {
+            envelope,
+            shared: SharedFields::Unknown,
+            payload: PayloadChange::Unknown,
+        }))
     }
 
     /// Takes the memory of an envelope back that is needed no more.
@@ -58,8 +78,35 @@ impl EnvelopeReader {
 /// A canonical envelope without escapes as a pattern for the next one.
 struct Shape {
     text: Vec<u8>,
-    fields: Vec<(Field, Place)>,
-    payload: Vec<Place>,
+    names: Vec<Field>,
+    fields: Members,
+    payload: Members,
+}
+
+/// Members of an object that follow each other.
+struct Members {
+    places: Vec<Place>,
+    /// For each member: the end of the run of members from it on that have been equal so far.
+    steady_to: Vec<u16>,
+}
+
+impl Members {
+    /// Takes all for equal until one is not. A payload is never equal as a whole.
+    fn new(places: Vec<Place>, payload: Option<usize>) -> Members {
+        let steady_to = vec![places.len() as u16; places.len()];
+        let mut members = Members { places, steady_to };
+        if let Some(payload) = payload {
+            members.varies(payload);
+        }
+        members
+    }
+
+    /// Notes that a member's value is not always the same.
+    fn varies(&mut self, number: usize) {
+        let before = self.steady_to[..number].iter_mut();
+        before.for_each(|end| *end = (*end).min(number as u16));
+        self.steady_to[number] = number as u16;
+    }
 }
 
 /// Where a member lies: its quoted key and colon from `start`, its value from `value` to `end`.
@@ -74,6 +121,26 @@ struct Place {
 impl Place {
     fn key_length(&self) -> u32 {
         self.value - self.start
+    }
+
+    /// The member, moved by so many bytes, as seen from `base`.
+    fn member(&self, shift: u32, base: u32) -> Member {
+        let value = self.slot(shift).value;
+        let key = self.start.wrapping_add(shift) + 1 - base;
+        Member {
+            // Without its quotes and the colon.
+            key: key..key + self.key_length() - 3,
+            value: value.start - base..value.end - base,
+            kind: self.kind,
+        }
+    }
+
+    /// The value, moved by so many bytes.
+    fn slot(&self, shift: u32) -> Slot {
+        Slot {
+            value: self.value.wrapping_add(shift)..self.end.wrapping_add(shift),
+            kind: self.kind,
+        }
     }
 }
 
@@ -94,6 +161,9 @@ impl Shape {
         };
         let mut fields: Vec<(Field, Place)> = FIELDS.iter().filter_map(place).collect();
         fields.sort_unstable_by_key(|(_, place)| place.value);
+        if fields.len().max(envelope.payload_members.len()) > usize::from(u16::MAX) {
+            return None;
+        }
         let base = payload_slot.value.start;
         let members = envelope.payload_members.iter();
         let mut payload: Vec<Place> = members
@@ -101,22 +171,22 @@ impl Shape {
             .collect();
         set_starts(fields.iter_mut().map(|(_, place)| place), 1);
         set_starts(payload.iter_mut(), base + 1);
+        let (names, places): (Vec<Field>, Vec<Place>) = fields.into_iter().unzip();
+        let payload_at = names.iter().position(|name| *name == Field::Payload);
         Some(Shape {
             text: text.to_vec(),
-            fields,
-            payload,
+            names,
+            fields: Members::new(places, payload_at),
+            payload: Members::new(payload, None),
         })
     }
 
     /// The envelope in `text`, when it has this shape and is canonical.
-    fn read<'t>(
-        &self,
-        text: &'t [u8],
-        spare: &mut Vec<Member>,
-    ) -> Option<(Envelope<'t>, SharedFields)> {
+    fn read<'t>(&mut self, text: &'t [u8], spare: &mut Vec<Member>) -> Option<Reading<'t>> {
         let mut envelope = Envelope::empty(Cow::Borrowed(text));
         envelope.payload_members = std::mem::take(spare);
         let mut shared = SharedFields::Same;
+        let mut payload = PayloadChange::Unknown;
         let mut walk = Walk {
             known: &self.text,
             text,
@@ -124,26 +194,48 @@ impl Shape {
             scanner: Scanner::new(text),
         };
         walk.expect(b'{')?;
-        for (number, (field, place)) in self.fields.iter().enumerate() {
+        let mut number = 0;
+        while number < self.names.len() {
             if number > 0 {
                 walk.expect(b',')?;
             }
-            let slot = if *field == Field::Payload {
-                walk.payload(place, &self.payload, &mut envelope.payload_members)?
-            } else if let Some(slot) = walk.same(place) {
+            let end = usize::from(self.fields.steady_to[number]);
+            if let Some(shift) = walk.run(&self.fields.places[number..end]) {
+                for (field, place) in self.names[number..end]
+                    .iter()
+                    .zip(&self.fields.places[number..end])
+                {
+                    envelope.slots[*field as usize] = Some(place.slot(shift));
+                }
+                number = end;
+                continue;
+            }
+            let (field, place) = (self.names[number], self.fields.places[number]);
+            let slot = if field == Field::Payload {
+                let members = &mut envelope.payload_members;
+                let (slot, change) = walk.payload(&place, &mut self.payload, members)?;
+                payload = change;
+                slot
+            } else if let Some(slot) = walk.same(&place) {
                 slot
             } else {
-                if CONTEXT_FIELDS.contains(field) {
+                if CONTEXT_FIELDS.contains(&field) {
                     shared = SharedFields::Unknown;
                 }
-                walk.other(place, 1)?
+                self.fields.varies(number);
+                walk.other(&place, 1)?
             };
-            envelope.slots[*field as usize] = Some(slot);
+            envelope.slots[field as usize] = Some(slot);
+            number += 1;
         }
         walk.expect(b'}')?;
         envelope.escapes = walk.scanner.escapes;
         let canonical = walk.scanner.normal && walk.scanner.sorted;
-        (canonical && walk.at == text.len()).then_some((envelope, shared))
+        (canonical && walk.at == text.len()).then_some(Reading {
+            envelope,
+            shared,
+            payload,
+        })
     }
 }
 
@@ -184,20 +276,24 @@ impl Walk<'_, '_> {
         self.text[self.at..].starts_with(&self.known[start as usize..end as usize])
     }
 
-    /// Steps over a member that is byte for byte the known one.
-    fn same(&mut self, place: &Place) -> Option<Slot> {
-        let length = (place.end - place.start) as usize;
+    /// Steps over members that are byte for byte the known ones; tells how far they are from these.
+    fn run(&mut self, places: &[Place]) -> Option<u32> {
+        let (first, last) = (places.first()?, places.last()?);
+        let length = (last.end - first.start) as usize;
         // A number may go on where the known one ended.
         let ended = matches!(self.text.get(self.at + length), Some(b',' | b'}'));
-        if !ended || !self.follows(place.start, place.end) {
+        if !ended || !self.follows(first.start, last.end) {
             return None;
         }
-        let value = self.at as u32 + place.key_length();
+        let shift = (self.at as u32).wrapping_sub(first.start);
         self.at += length;
-        Some(Slot {
-            value: value..self.at as u32,
-            kind: place.kind,
-        })
+        Some(shift)
+    }
+
+    /// The same for one member.
+    fn same(&mut self, place: &Place) -> Option<Slot> {
+        let shift = self.run(std::slice::from_ref(place))?;
+        Some(place.slot(shift))
     }
 
     /// Scans the value of a member that has the known key.
@@ -219,37 +315,51 @@ impl Walk<'_, '_> {
     fn payload(
         &mut self,
         place: &Place,
-        known: &[Place],
+        known: &mut Members,
         members: &mut Vec<Member>,
-    ) -> Option<Slot> {
+    ) -> Option<(Slot, PayloadChange)> {
         if !self.follows(place.start, place.value) {
             return None;
         }
         self.at += place.key_length() as usize;
         let base = self.at as u32;
-        members.reserve(known.len());
+        members.reserve(known.places.len());
         self.expect(b'{')?;
-        for (number, place) in known.iter().enumerate() {
+        let (mut number, mut changed) = (0, 0);
+        while number < known.places.len() {
             if number > 0 {
                 self.expect(b',')?;
             }
-            let key = self.at as u32 + 1 - base;
-            let slot = match self.same(place) {
-                Some(slot) => slot,
-                None => self.other(place, 2)?,
-            };
-            members.push(Member {
-                // Without its quotes and the colon.
-                key: key..key + place.key_length() - 3,
-                value: slot.value.start - base..slot.value.end - base,
-                kind: slot.kind,
-            });
+            let end = usize::from(known.steady_to[number]);
+            if let Some(shift) = self.run(&known.places[number..end]) {
+                let run = known.places[number..end].iter();
+                members.extend(run.map(|place| place.member(shift, base)));
+                number = end;
+                continue;
+            }
+            let place = known.places[number];
+            let start = self.at as u32;
+            let mut member = place.member(start.wrapping_sub(place.start), base);
+            if self.same(&place).is_none() {
+                known.varies(number);
+                changed |= 1u64.checked_shl(number as u32).unwrap_or(0);
+                let slot = self.other(&place, 2)?;
+                member.value = slot.value.start - base..slot.value.end - base;
+                member.kind = slot.kind;
+            }
+            members.push(member);
+            number += 1;
         }
         self.expect(b'}')?;
-        Some(Slot {
+        let slot = Slot {
             value: base..self.at as u32,
             kind: ValueKind::Object,
-        })
+        };
+        let change = match known.places.len() as u32 <= u64::BITS {
+            true => PayloadChange::Values(changed),
+            false => PayloadChange::Unknown,
+        };
+        Some((slot, change))
     }
 }
 
@@ -272,10 +382,10 @@ mod tests {
             let alone = Envelope::read(text.as_bytes());
             let beside = reader.read(text.as_bytes());
             shared.push(match &beside {
-                Ok(Some((_, shared))) => Some(*shared),
+                Ok(Some(read)) => Some(read.shared),
                 _ => None,
             });
-            let beside = beside.map(|read| read.map(|(envelope, _)| envelope));
+            let beside = beside.map(|read| read.map(|read| read.envelope));
             assert_eq!(format!("{beside:?}"), format!("{alone:?}"), "{text}");
             if let Ok(Some(envelope)) = beside {
                 reader.recycle(envelope.into_parts().1);
@@ -284,7 +394,7 @@ mod tests {
         shared
     }
 
-    fn read_by(shape: &Shape, text: &str) -> bool {
+    fn read_by(shape: &mut Shape, text: &str) -> bool {
         shape.read(text.as_bytes(), &mut Vec::new()).is_some()
     }
 
@@ -306,10 +416,10 @@ mod tests {
         );
         let mut shape = EnvelopeReader::default();
         shape.read(texts[0].as_bytes()).unwrap();
-        let shape = shape.last.unwrap();
-        assert!(read_by(&shape, &texts[1]), "the short road");
+        let mut shape = shape.last.unwrap();
+        assert!(read_by(&mut shape, &texts[1]), "the short road");
         for other in [&texts[3], &texts[4], &texts[5]] {
-            assert!(!read_by(&shape, other), "{other}");
+            assert!(!read_by(&mut shape, other), "{other}");
         }
     }
 

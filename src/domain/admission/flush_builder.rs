@@ -50,12 +50,37 @@ struct Spare {
     rows: Vec<DecisionRow>,
 }
 
-/// Most bytes of text kept for later flushes.
-const SPARE_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Most bytes of text kept for later flushes: those of a flush being gathered and one being written, at the
+/// size a flush has by default, each in memory that was doubled to hold it.
+const SPARE_BYTES_MAX: usize = 40 * 1024 * 1024;
 
 impl Spare {
-    fn text(&mut self) -> Vec<u8> {
-        self.texts.pop().unwrap_or_default()
+    /// Memory for lines: the largest there is.
+    fn lines(&mut self) -> Vec<u8> {
+        self.take(
+            self.texts
+                .iter()
+                .enumerate()
+                .max_by_key(|(_, text)| text.capacity())
+                .map(|(place, _)| place),
+        )
+    }
+
+    /// Memory for the few texts of a flush: the smallest there is.
+    fn arena(&mut self) -> Vec<u8> {
+        self.take(
+            self.texts
+                .iter()
+                .enumerate()
+                .min_by_key(|(_, text)| text.capacity())
+                .map(|(place, _)| place),
+        )
+    }
+
+    fn take(&mut self, place: Option<usize>) -> Vec<u8> {
+        place
+            .map(|place| self.texts.swap_remove(place))
+            .unwrap_or_default()
     }
 
     fn keep(&mut self, mut text: Vec<u8>) {
@@ -109,7 +134,7 @@ impl LogEnds {
             contexts: Vec::new(),
             appends: Vec::new(),
             rows: std::mem::take(&mut self.spare.rows),
-            arena: self.spare.text(),
+            arena: self.spare.arena(),
         };
         FlushBuilder {
             flush,
@@ -328,7 +353,7 @@ impl FlushBuilder {
             partition,
             first_offset: next.copied().unwrap_or(0),
             events: 0,
-            bytes: ends.spare.text(),
+            bytes: ends.spare.lines(),
         });
         (self.flush.appends.len() - 1) as u16
     }

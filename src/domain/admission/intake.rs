@@ -8,9 +8,10 @@
 use crate::admission::decision::{Actor, ReceiptContext};
 use crate::admission::envelope::{Envelope, Field};
 use crate::admission::envelope_checks::{
-    CONTEXT_FIELDS, OWN_FIELDS, check_schema, is_empty, not_receiptable,
+    CONTEXT_FIELDS, OWN_FIELDS_NOT_IN_RECEIPTS, check_changed_values, check_schema, is_empty,
+    not_receiptable,
 };
-use crate::admission::envelope_reader::{EnvelopeReader, SharedFields};
+use crate::admission::envelope_reader::{EnvelopeReader, PayloadChange, Reading, SharedFields};
 use crate::admission::item_hashes::{ItemHashes, Topic, Wanted};
 use crate::admission::policy::EventRule;
 use crate::admission::quarantine::draft;
@@ -81,6 +82,8 @@ struct LastContext {
     rule: Option<Arc<EventRule>>,
     /// True once an envelope with these fields was valid.
     is_valid: bool,
+    /// True once the envelope that others are compared with has passed its schema.
+    fits_schema: bool,
     /// What their receipts share, when there was one.
     receipt: Option<Arc<ReceiptContext>>,
     /// Its place among the batch's contexts, when there was an item.
@@ -115,8 +118,8 @@ const PIN_FIELDS: [Field; 7] = [
 
 impl Judge<'_> {
     fn item(&mut self, index: u32, range: &Range<u32>, bytes: &[u8], judged: &mut JudgedBatch) {
-        let (envelope, shared) = match self.memory.reader.read(bytes) {
-            Ok(Some(read)) => read,
+        let reading = match self.memory.reader.read(bytes) {
+            Ok(Some(reading)) => reading,
             Ok(None) => {
                 return refuse(
                     judged,
@@ -128,11 +131,17 @@ impl Judge<'_> {
             }
             Err(error) => return refuse(judged, index, 400, "INVALID_JSON", error.to_string()),
         };
+        let Reading {
+            envelope,
+            shared,
+            payload,
+        } = reading;
         let rule = self.look_at_context(&envelope, shared);
+        self.memory.last.fits_schema &= payload != PayloadChange::Unknown;
         if let Some(reason) = not_receiptable(&envelope, self.memory.last.is_valid) {
             return refuse(judged, index, 422, "ENVELOPE_INVALID", reason);
         }
-        let finding = match self.check(&envelope, &rule, judged) {
+        let finding = match self.check(&envelope, payload, &rule, judged) {
             Ok(finding) => finding,
             Err(immediate) => return judged.immediate.push((index, immediate)),
         };
@@ -169,12 +178,13 @@ impl Judge<'_> {
     fn check(
         &mut self,
         envelope: &Envelope<'_>,
+        payload: PayloadChange,
         rule: &EventRule,
         judged: &mut JudgedBatch,
     ) -> Result<Option<(&'static str, String)>, Immediate> {
         let last = &mut self.memory.last;
         let valid = match last.is_valid {
-            true => envelope.validate_only(&OWN_FIELDS),
+            true => envelope.validate_only(&OWN_FIELDS_NOT_IN_RECEIPTS),
             false => envelope.validate(),
         };
         if let Err(violation) = valid {
@@ -190,9 +200,16 @@ impl Judge<'_> {
         if !missing.is_empty() {
             return Ok(Some(("PINS_MISSING", missing.join(","))));
         }
-        if let Some(failure) = check_schema(envelope, rule) {
+        let fits = match payload {
+            PayloadChange::Values(changed) if last.fits_schema => {
+                check_changed_values(envelope, rule, changed)
+            }
+            _ => check_schema(envelope, rule),
+        };
+        if let Some(failure) = fits {
             return Ok(Some(failure));
         }
+        last.fits_schema |= payload == PayloadChange::Unknown;
         self.check_gates(envelope, rule, judged)
     }
 

@@ -201,18 +201,26 @@ fn strange_texts() -> Vec<String> {
         changed("platform_run_id", json!("elsewhere")),
         changed("scenario_id", Value::Null),
         changed("payload", json!({"flow_id": 1, "more": "x"})),
+        changed("payload", json!({"flow_id": 22, "more": "y"})),
+        changed("payload", json!({"flow_id": "x", "more": "y"})),
+        changed("payload", json!({"flow_id": "x"})),
+        changed("payload", json!({"flow_id": 1.5})),
+        changed("payload", json!({"more": "x"})),
+        changed("payload", json!({})),
         changed("payload", Value::Null),
+        changed("ts_utc", json!("today")),
+        changed("event_id", json!("")),
         "[]".to_owned(),
         "{".to_owned(),
     ]
 }
 
 proptest::proptest! {
-    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(64))]
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(256))]
     #[test]
     fn what_earlier_batches_left_changes_nothing(
         batches in proptest::collection::vec(
-            (proptest::collection::vec(0usize..15, 0..6), 0usize..2), 1..6,
+            (proptest::collection::vec(0..strange_texts().len(), 0..9), 0usize..2), 1..6,
         )
     ) {
         let texts = strange_texts();

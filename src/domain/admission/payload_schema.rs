@@ -90,12 +90,9 @@ impl PayloadSchema {
 
     /// Checks an object whose members have been scanned.
     pub fn check_members(&self, text: &[u8], members: &[Member]) -> Result<(), SchemaViolation> {
-        let shallow = self.root.any_of.is_empty() && self.root.allowed.is_none();
-        match &self.root.object {
-            Some(rules) if shallow && self.root.types.is_none_or(|types| types.object) => {
-                rules.check(text, members).map_err(below("payload"))
-            }
-            _ => {
+        match self.member_rules() {
+            Some(rules) => rules.check(text, members).map_err(below("payload")),
+            None => {
                 let mut rebuilt = vec![b'{'];
                 for (index, member) in members.iter().enumerate() {
                     if index > 0 {
@@ -111,6 +108,35 @@ impl PayloadSchema {
                 checked.map_err(below("payload"))
             }
         }
+    }
+
+    /// The same for an object of the same keys as one that passed, whose values were the same but for these
+    /// members; a bit for each from the first on.
+    pub fn check_values(
+        &self,
+        text: &[u8],
+        members: &[Member],
+        changed: u64,
+    ) -> Result<(), SchemaViolation> {
+        let Some(rules) = self.member_rules() else {
+            return self.check_members(text, members);
+        };
+        let mut left = changed;
+        while left != 0 {
+            let place = left.trailing_zeros() as usize;
+            left &= left - 1;
+            rules
+                .check_value(text, &members[place], place)
+                .map_err(below("payload"))?;
+        }
+        Ok(())
+    }
+
+    /// The rules, when they are about members only.
+    fn member_rules(&self) -> Option<&ObjectRules> {
+        let shallow = self.root.any_of.is_empty() && self.root.allowed.is_none();
+        let objects = self.root.types.is_none_or(|types| types.object);
+        self.root.object.as_ref().filter(|_| shallow && objects)
     }
 }
 
@@ -234,12 +260,7 @@ impl ObjectRules {
                 Some(index) => {
                     next = index + 1;
                     missing -= usize::from(self.required[index]);
-                    let node = &self.properties[index].1;
-                    let value = member.value_of(text);
-                    if !node.is_trivial(member.kind, value) {
-                        node.check(value, member.kind)
-                            .map_err(below_key(member.key_of(text)))?;
-                    }
+                    self.properties[index].1.check_member(text, member)?;
                 }
                 None if self.closed => {
                     return broken("is not a known field").map_err(below_key(member.key_of(text)));
@@ -251,6 +272,19 @@ impl ObjectRules {
             return self.name_missing(text, members);
         }
         Ok(())
+    }
+
+    /// One member whose key was allowed before; its rule is likely the one at `guess`.
+    fn check_value(
+        &self,
+        text: &[u8],
+        member: &Member,
+        guess: usize,
+    ) -> Result<(), SchemaViolation> {
+        match self.property(member.key_of(text), guess) {
+            Some(index) => self.properties[index].1.check_member(text, member),
+            None => Ok(()),
+        }
     }
 
     /// Where the rule for a key is, which may hold escapes; `guess` is looked at first.
@@ -290,6 +324,15 @@ impl ObjectRules {
 }
 
 impl Node {
+    fn check_member(&self, text: &[u8], member: &Member) -> Result<(), SchemaViolation> {
+        let value = member.value_of(text);
+        if self.is_trivial(member.kind, value) {
+            return Ok(());
+        }
+        let checked = self.check(value, member.kind);
+        checked.map_err(below_key(member.key_of(text)))
+    }
+
     /// True when the type is all there is to check and it fits: the common case, without a path text.
     fn is_trivial(&self, kind: ValueKind, value: &[u8]) -> bool {
         let plain = match kind {

@@ -45,7 +45,7 @@ impl EmbeddedDecisionLog {
             shard,
             failed: false,
             partitions: PartitionWriters::new(state.clone(), shard),
-            journal: JournalWriter::new(state.run(), journal, &state.options().faults),
+            journal: JournalWriter::new(state.run(), journal, state.options()),
             syncs: SyncPool::default(),
             placed: Vec::new(),
             touched: Vec::new(),
@@ -61,6 +61,7 @@ impl EmbeddedDecisionLog {
         }
         self.partitions.take_touched(&mut self.touched);
         around(LINES_SYNC, || self.syncs.sync_data(&self.touched))?;
+        self.partitions.let_pages_go();
         let ends = if flush.first_row.row == 0 {
             self.publisher.ends()
         } else {

@@ -4,8 +4,11 @@
 //! sync fail, in the middle if it wants.
 
 use crate::failpoints::{Artefact, Operation, Step, around, writing};
+use rustix::fs::Advice;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
+use std::num::NonZeroU64;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -77,6 +80,12 @@ impl LogFile {
     pub fn sync_data(&self) -> Result<(), StoreError> {
         self.fault_before_sync()?;
         self.file.sync_data().map_err(failed("fsync", &self.path))
+    }
+
+    /// Lets the pages of a part that is on the disk go. Only advice: whatever comes of it, the bytes stay.
+    pub fn let_pages_go(&self, part: Range<u64>) {
+        let length = NonZeroU64::new(part.end - part.start);
+        let _ = rustix::fs::fadvise(&self.file, part.start, length, Advice::DontNeed);
     }
 
     /// Puts data and metadata on the disk.

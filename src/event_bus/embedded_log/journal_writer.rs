@@ -1,10 +1,12 @@
 //! Appends frames to one shard's journal. Writing and syncing a frame is the commit.
 
+use super::cache_window::CacheWindow;
 use super::disk::{Faults, LogFile, create_folder, sync_folder};
 use super::format::{SEGMENT_HEADER_BYTES, SegmentHeader};
 use super::frame_decode::ConfirmedEnd;
 use super::frame_encode::{FrameEncoder, PlacedAppend};
 use super::layout;
+use super::run_state::LogOptions;
 use crate::failpoints::{Artefact, Operation, Step, around, writing};
 use std::path::PathBuf;
 use wellspring_domain::admission::decision::{Flush, RowRef};
@@ -50,20 +52,22 @@ pub struct JournalWriter {
     run: RunPaths,
     faults: Faults,
     encoder: FrameEncoder,
-    file: Option<LogFile>,
+    file: Option<(LogFile, CacheWindow)>,
+    cached_bytes: u64,
     end: JournalEnd,
 }
 
 impl JournalWriter {
     /// Goes on behind `end`. A writer starts a new segment: `end.next_row` is row 0 of it, and its file
     /// is created by the first commit.
-    pub fn new(run: &RunPaths, end: JournalEnd, faults: &Faults) -> JournalWriter {
+    pub fn new(run: &RunPaths, end: JournalEnd, options: &LogOptions) -> JournalWriter {
         assert_eq!(end.next_row.row, 0, "a writer starts a new segment");
         JournalWriter {
             run: run.clone(),
-            faults: faults.clone(),
+            faults: options.faults.clone(),
             encoder: FrameEncoder::default(),
             file: None,
+            cached_bytes: options.cached_bytes,
             end,
         }
     }
@@ -91,11 +95,11 @@ impl JournalWriter {
             .map_err(|cause| refused(&self.run, flush.first_row, cause.to_string()))?;
         if opens_segment {
             let file = create_segment(&self.run, flush.first_row, &self.end, &self.faults)?;
-            self.file = Some(file);
+            self.file = Some((file, CacheWindow::new(self.cached_bytes, 0)));
             self.end.segment = flush.first_row.segment;
             self.end.bytes = SEGMENT_HEADER_BYTES as u64;
         }
-        let Some(file) = &self.file else {
+        let Some((file, cached)) = &mut self.file else {
             return Err(refused(&self.run, flush.first_row, "no segment is open"));
         };
         writing(FRAME_WRITE, frame, |frame| {
@@ -103,6 +107,9 @@ impl JournalWriter {
         })?;
         around(FRAME_SYNC, || file.sync_data())?;
         self.end.bytes += frame.len() as u64;
+        if let Some(behind) = cached.behind(self.end.bytes) {
+            file.let_pages_go(behind);
+        }
         self.end.rows += flush.rows.len() as u64;
         self.end.next_row = RowRef {
             row: flush.first_row.row + flush.rows.len() as u32,

@@ -20,6 +20,7 @@
 
 pub mod bus_reader;
 mod bus_recovery;
+mod cache_window;
 mod decision_log;
 pub mod disk;
 pub mod format;
@@ -48,5 +49,5 @@ pub use bus_reader::{BusReader, BusRecord, BusStream, ReadBound, bus_partitions}
 pub use frame_decode::{Frame, PartitionEntry, RowView};
 pub use gate_store::EmbeddedGateStore;
 pub use journal_reader::{JournalFrames, JournalReader, JournalRows};
-pub use run_state::{LogOptions, PartitionCounts, RunLock};
+pub use run_state::{CACHED_BYTES_DEFAULT, LogOptions, PartitionCounts, RunLock};
 pub use wellspring_domain::admission::journal_row::{JournalOutcome, JournalRow};

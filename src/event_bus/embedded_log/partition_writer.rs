@@ -1,5 +1,6 @@
 //! Appends bus lines to partition files (contract 8): kept open, written at a known length.
 
+use super::cache_window::CacheWindow;
 use super::disk::{LogFile, create_folder, damaged, sync_folder};
 use super::frame_encode::PlacedAppend;
 use super::head::TopicDescription;
@@ -29,6 +30,7 @@ pub struct PartitionWriter {
     file: Arc<LogFile>,
     end: LineEnd,
     touched: bool,
+    cached: CacheWindow,
 }
 
 impl PartitionWriters {
@@ -79,6 +81,15 @@ impl PartitionWriters {
         for writer in self.writers.iter_mut().filter(|writer| writer.touched) {
             writer.touched = false;
             files.push(writer.file.clone());
+        }
+    }
+
+    /// Lets pages go that are far behind the ends. All files must be synced.
+    pub fn let_pages_go(&mut self) {
+        for writer in &mut self.writers {
+            if let Some(behind) = writer.cached.behind(writer.end.next_byte) {
+                writer.file.let_pages_go(behind);
+            }
         }
     }
 
@@ -144,6 +155,7 @@ fn open_partition(
         file: Arc::new(file),
         end,
         touched: false,
+        cached: CacheWindow::new(state.options().cached_bytes, end.next_byte),
     })
 }
 

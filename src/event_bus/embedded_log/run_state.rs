@@ -13,6 +13,9 @@ use std::time::Duration;
 use wellspring_domain::ports::StoreError;
 use wellspring_domain::run_paths::RunPaths;
 
+/// What followers of a live bus may lag behind and still read from memory.
+pub const CACHED_BYTES_DEFAULT: u64 = 256 << 20;
+
 /// How the embedded log works. [`LogOptions::default`] is what production uses.
 #[derive(Clone)]
 pub struct LogOptions {
@@ -24,6 +27,9 @@ pub struct LogOptions {
     pub mark_interval: Duration,
     /// Journal and bus bytes after which a sync mark is written.
     pub mark_bytes: u64,
+    /// Bytes behind the end of a partition file or journal segment that stay in the page cache
+    /// (`wiring.event_bus.cached_bytes`).
+    pub cached_bytes: u64,
     /// Injected disk faults; none in production.
     pub faults: Faults,
 }
@@ -35,6 +41,7 @@ impl Default for LogOptions {
             head_interval: Duration::from_millis(40),
             mark_interval: Duration::from_secs(1),
             mark_bytes: 64 << 20,
+            cached_bytes: CACHED_BYTES_DEFAULT,
             faults: None,
         }
     }

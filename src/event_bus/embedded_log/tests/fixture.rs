@@ -39,6 +39,7 @@ impl TestRun {
                 head_interval: Duration::from_millis(1),
                 mark_interval: Duration::from_secs(3600),
                 mark_bytes: u64::MAX,
+                cached_bytes: 0,
                 faults: None,
             },
         }

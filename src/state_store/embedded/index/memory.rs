@@ -1,6 +1,7 @@
 //! The memory table of an index shard, and how a shard spends its memory cap.
 
 use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
 use wellspring_domain::admission::decision::IndexEntry;
 use wellspring_domain::admission::index_format::{PAGE, Slot};
 use wellspring_domain::ids::Hash32;
@@ -65,21 +66,22 @@ impl MemTable {
     /// Adds a key, or replaces what was known of it.
     pub fn insert(&mut self, key: &Hash32, entry: IndexEntry) {
         let slots = &mut self.slots;
-        if let Some(number) = self
-            .numbers
-            .find(hash_of(key), |n| slots[*n as usize].key == *key)
-        {
-            slots[*number as usize].entry = entry;
-            return;
-        }
-        assert!(
-            slots.len() < self.limit,
-            "a full table is frozen before the next key"
+        let place = self.numbers.entry(
+            hash_of(key),
+            |n| slots[*n as usize].key == *key,
+            |n| hash_of(&slots[*n as usize].key),
         );
-        let number = slots.len() as u32;
-        slots.push(Slot { key: *key, entry });
-        self.numbers
-            .insert_unique(hash_of(key), number, |n| hash_of(&slots[*n as usize].key));
+        match place {
+            Entry::Occupied(known) => slots[*known.get() as usize].entry = entry,
+            Entry::Vacant(free) => {
+                assert!(
+                    slots.len() < self.limit,
+                    "a full table is frozen before the next key"
+                );
+                free.insert(slots.len() as u32);
+                slots.push(Slot { key: *key, entry });
+            }
+        }
     }
 
     /// What is known of a key.
