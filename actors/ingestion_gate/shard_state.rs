@@ -9,14 +9,13 @@ use super::messages::{Answer, Portion, RunKey, ShardBatch, Verdict};
 use super::writer_thread::FlushJob;
 use crate::runtime::credit::Credit;
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::sync::Arc;
 use tokio::sync::mpsc;
 use wellspring_domain::admission::bus_offset::BusOffset;
-use wellspring_domain::admission::claims::DigestMap;
 use wellspring_domain::admission::decision::{Flush, IndexEntry, RowRef};
 use wellspring_domain::admission::flush_builder::{FlushBuilder, LogEnds};
 use wellspring_domain::admission::intake::{JudgedBatch, JudgedItem};
+use wellspring_domain::admission::key_table::{KeyTable, Place};
 use wellspring_domain::admission::quarantine::QuarantineDraft;
 use wellspring_domain::ids::Hash32;
 use wellspring_domain::time_text::Micros;
@@ -26,7 +25,7 @@ pub struct ShardRun {
     run: RunKey,
     ends: LogEnds,
     /// Keys this shard has claimed and not settled yet.
-    in_flight: DigestMap<InFlight>,
+    in_flight: KeyTable<InFlight>,
     /// Copies that wait for another shard's claim, by key.
     parked: HashMap<Hash32, Vec<ParkedCopy>>,
     next: Option<NextFlush>,
@@ -65,8 +64,8 @@ pub struct Plan {
 
 #[derive(Clone, Copy)]
 enum Planned {
-    /// The claim of this key is its own; index into [`Plan::keys`].
-    Asked(u32),
+    /// The claim of its key is its own: index into [`Plan::keys`], and where the key is noted.
+    Asked(u32, Place),
     /// This shard has its key in flight, or nothing is to be claimed.
     NotAsked,
 }
@@ -77,7 +76,7 @@ impl ShardRun {
         ShardRun {
             run,
             ends,
-            in_flight: DigestMap::default(),
+            in_flight: KeyTable::default(),
             parked: HashMap::new(),
             next: None,
         }
@@ -101,13 +100,13 @@ impl ShardRun {
     }
 
     fn ask(&mut self, keys: &mut Vec<Hash32>, key: Hash32) -> Planned {
-        let Entry::Vacant(free) = self.in_flight.entry(key) else {
-            return Planned::NotAsked;
-        };
         let asked = keys.len() as u32;
-        free.insert(InFlight::Asked(asked));
+        let (place, is_new) = self.in_flight.find_or_insert(key, InFlight::Asked(asked));
+        if !is_new {
+            return Planned::NotAsked;
+        }
         keys.push(key);
-        Planned::Asked(asked)
+        Planned::Asked(asked, place)
     }
 
     /// Forgets keys that are not claimed any more: they were not granted, or ended without an admission.
@@ -130,7 +129,7 @@ impl ShardRun {
         let mut next = next.unwrap_or_else(|| NextFlush::start(&mut self.ends, now()));
         let mut answers = Vec::with_capacity(batch.items.len());
         let mut held_keys: Vec<Hash32> = Vec::new();
-        let mut unused: Vec<u32> = Vec::new();
+        let mut unused: Vec<(u32, Place)> = Vec::new();
         for (position, planned) in std::mem::take(&mut batch.items)
             .into_iter()
             .zip(&plan.items)
@@ -138,10 +137,10 @@ impl ShardRun {
             let item = &batch.judged.items[position as usize];
             let known = self.known(item, *planned, claims);
             let holds = held_keys.contains(&item.partition_key) && item.quarantine.is_none();
-            if let Planned::Asked(asked) = planned
-                && (holds || !matches!(known, Known::Free))
+            if let Planned::Asked(asked, place) = planned
+                && (holds || !matches!(known, Known::Free(_)))
             {
-                unused.push(*asked);
+                unused.push((*asked, *place));
             }
             let outcome = match known {
                 _ if holds => Some(Answer::retry("PRECEDING_ITEM_RETRY")),
@@ -150,7 +149,7 @@ impl ShardRun {
                     self.park(&mut batch, position);
                     None
                 }
-                Known::Free => Some(self.admit(&mut next, &batch.judged, item)),
+                Known::Free(place) => Some(self.admit(&mut next, &batch.judged, item, place)),
                 Known::Quarantine => Some(self.quarantine(&mut next, &batch.judged, item)),
                 Known::Admitted(entry) => Some(self.copy_of(&mut next, &batch.judged, item, entry)),
             };
@@ -238,29 +237,38 @@ impl ShardRun {
         if item.quarantine.is_some() {
             return Known::Quarantine;
         }
-        let asked = match planned {
-            Planned::Asked(asked) => asked,
-            Planned::NotAsked => match self.in_flight.get(&item.dedupe_key) {
-                Some(InFlight::Written(entry)) => return Known::Admitted(*entry),
-                Some(InFlight::Asked(asked)) => *asked,
-                None => return Known::Parked,
-            },
+        let place = match planned {
+            Planned::Asked(_, place) => Some(place),
+            Planned::NotAsked => self.in_flight.find(&item.dedupe_key),
+        };
+        let noted = place.and_then(|place| Some((place, self.in_flight.at(place)?)));
+        let (place, asked) = match noted {
+            Some((_, InFlight::Written(entry))) => return Known::Admitted(*entry),
+            Some((place, InFlight::Asked(asked))) => (place, *asked),
+            None => return Known::Parked,
         };
         match claims.get(asked as usize) {
-            Some(ClaimAnswer::Won) => Known::Free,
+            Some(ClaimAnswer::Won) => Known::Free(place),
             Some(ClaimAnswer::Known(entry)) => Known::Admitted(*entry),
             Some(ClaimAnswer::Parked) | None => Known::Parked,
         }
     }
 
-    fn admit(&mut self, next: &mut NextFlush, judged: &JudgedBatch, item: &JudgedItem) -> Answer {
+    fn admit(
+        &mut self,
+        next: &mut NextFlush,
+        judged: &JudgedBatch,
+        item: &JudgedItem,
+        place: Place,
+    ) -> Answer {
         let (row, offset) = next.builder.admit(&mut self.ends, judged, item);
         let entry = IndexEntry {
             payload_hash: item.payload_hash,
             row,
         };
-        self.in_flight
-            .insert(item.dedupe_key, InFlight::Written(entry));
+        if let Some(in_flight) = self.in_flight.at_mut(place) {
+            *in_flight = InFlight::Written(entry);
+        }
         next.admitted.push((item.dedupe_key, entry));
         let verdict = Verdict::Admitted {
             partition: item.partition,
@@ -322,16 +330,16 @@ impl ShardRun {
     /// returned. `unused`: those the item that asked did not use; a copy of it behind may have.
     fn release_unused(
         &mut self,
-        unused: &[u32],
+        unused: &[(u32, Place)],
         plan: &Plan,
         claims: &[ClaimAnswer],
     ) -> Vec<Hash32> {
         let mut returned = Vec::new();
-        for asked in unused {
-            let key = plan.keys[*asked as usize];
-            if !matches!(self.in_flight.get(&key), Some(InFlight::Asked(_))) {
+        for (asked, place) in unused {
+            if !matches!(self.in_flight.at(*place), Some(InFlight::Asked(_))) {
                 continue;
             }
+            let key = plan.keys[*asked as usize];
             self.in_flight.remove(&key);
             if claims.get(*asked as usize) == Some(&ClaimAnswer::Won) {
                 returned.push(key);
@@ -343,7 +351,7 @@ impl ShardRun {
 
 enum Known {
     Quarantine,
-    Free,
+    Free(Place),
     Admitted(IndexEntry),
     Parked,
 }

@@ -6,9 +6,9 @@
 //!
 //! What stays true: a key has at most one holder, and every parked shard is told exactly once.
 
+use crate::admission::key_table::KeyTable;
 use crate::ids::Hash32;
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::hash::{BuildHasherDefault, Hasher};
 
 /// Hashes a digest by its own leading bytes: they are uniform already.
@@ -44,7 +44,7 @@ pub enum Claim {
 /// The claims one index shard holds for one run.
 #[derive(Debug, Default)]
 pub struct ClaimTable {
-    held: DigestMap<Holder>,
+    held: KeyTable<Holder>,
 }
 
 #[derive(Debug)]
@@ -57,22 +57,20 @@ struct Holder {
 impl ClaimTable {
     /// Asks for a key that the index does not hold.
     pub fn claim(&mut self, key: Hash32, shard: u16) -> Claim {
-        match self.held.entry(key) {
-            Entry::Vacant(free) => {
-                free.insert(Holder {
-                    shard,
-                    waiting: Vec::new(),
-                });
-                Claim::Won
-            }
-            Entry::Occupied(mut held) => {
-                let waiting = &mut held.get_mut().waiting;
-                if !waiting.contains(&shard) {
-                    waiting.push(shard);
-                }
-                Claim::Parked
-            }
+        let new = Holder {
+            shard,
+            waiting: Vec::new(),
+        };
+        let (place, won) = self.held.find_or_insert(key, new);
+        if won {
+            return Claim::Won;
         }
+        if let Some(holder) = self.held.at_mut(place)
+            && !holder.waiting.contains(&shard)
+        {
+            holder.waiting.push(shard);
+        }
+        Claim::Parked
     }
 
     /// Ends a claim, whether its event is durable now or will never be. Returns the shards to tell.

@@ -21,6 +21,7 @@ pub mod intake;
 mod item_hashes;
 pub mod journal_row;
 pub mod judged;
+pub mod key_table;
 pub mod payload_schema;
 mod payload_schema_compiler;
 pub mod policy;

@@ -1,0 +1,189 @@
+//! Values by digest, for keys that come and leave in about the same order: claims in flight.
+//!
+//! A hash table of numbers is a few bytes per key and stays in the processor's cache; keys and values lie beside
+//! each other in a ring that is walked as they come and leave. So a key costs no memory that was not just used,
+//! where a table of keys and values misses the cache with every step.
+
+use crate::ids::Hash32;
+use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
+use std::collections::VecDeque;
+
+/// Where a key lies, for as long as it is not removed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place(u32);
+
+/// Keys and their values.
+#[derive(Debug)]
+pub struct KeyTable<V> {
+    numbers: HashTable<u32>,
+    slots: Vec<Option<(Hash32, V)>>,
+    /// Empty slots, the one empty for longest first: so slots are filled in the order they lie in memory.
+    free: VecDeque<u32>,
+}
+
+impl<V> Default for KeyTable<V> {
+    fn default() -> KeyTable<V> {
+        KeyTable {
+            numbers: HashTable::new(),
+            slots: Vec::new(),
+            free: VecDeque::new(),
+        }
+    }
+}
+
+impl<V> KeyTable<V> {
+    /// Finds a key, or adds it with this value. True when it was added.
+    pub fn find_or_insert(&mut self, key: Hash32, value: V) -> (Place, bool) {
+        let slots = &mut self.slots;
+        let entry = self.numbers.entry(
+            key.leading_u64(),
+            |number| holds(slots, *number, &key),
+            |number| hash_at(slots, *number),
+        );
+        match entry {
+            Entry::Occupied(found) => (Place(*found.get()), false),
+            Entry::Vacant(vacant) => {
+                let filled = Some((key, value));
+                let number = match self.free.pop_front() {
+                    Some(number) => {
+                        slots[number as usize] = filled;
+                        number
+                    }
+                    None => {
+                        slots.push(filled);
+                        (slots.len() - 1) as u32
+                    }
+                };
+                vacant.insert(number);
+                (Place(number), true)
+            }
+        }
+    }
+
+    /// Where a key lies.
+    pub fn find(&self, key: &Hash32) -> Option<Place> {
+        let slots = &self.slots;
+        let found = self
+            .numbers
+            .find(key.leading_u64(), |number| holds(slots, *number, key));
+        found.map(|number| Place(*number))
+    }
+
+    /// The value of a key that was not removed since; none when it was.
+    pub fn at(&self, place: Place) -> Option<&V> {
+        let slot = self.slots.get(place.0 as usize)?.as_ref();
+        slot.map(|(_, value)| value)
+    }
+
+    /// The same, to change it.
+    pub fn at_mut(&mut self, place: Place) -> Option<&mut V> {
+        let slot = self.slots.get_mut(place.0 as usize)?.as_mut();
+        slot.map(|(_, value)| value)
+    }
+
+    /// Removes a key.
+    pub fn remove(&mut self, key: &Hash32) -> Option<V> {
+        let slots = &mut self.slots;
+        let found = self
+            .numbers
+            .find_entry(key.leading_u64(), |number| holds(slots, *number, key));
+        let (number, _) = found.ok()?.remove();
+        self.free.push_back(number);
+        slots[number as usize].take().map(|(_, value)| value)
+    }
+
+    /// Keys and values, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = &(Hash32, V)> {
+        self.slots.iter().flatten()
+    }
+
+    /// Values, in no order, to change them.
+    pub fn values_mut(&mut self) -> impl Iterator<Item = &mut V> {
+        self.slots.iter_mut().flatten().map(|(_, value)| value)
+    }
+
+    /// Number of keys.
+    pub fn len(&self) -> usize {
+        self.numbers.len()
+    }
+
+    /// True without any key.
+    pub fn is_empty(&self) -> bool {
+        self.numbers.is_empty()
+    }
+}
+
+fn holds<V>(slots: &[Option<(Hash32, V)>], number: u32, key: &Hash32) -> bool {
+    let slot = slots[number as usize].as_ref();
+    slot.is_some_and(|(held, _)| held == key)
+}
+
+/// Digests are uniform already.
+fn hash_at<V>(slots: &[Option<(Hash32, V)>], number: u32) -> u64 {
+    let slot = slots[number as usize].as_ref();
+    slot.map_or(0, |(held, _)| held.leading_u64())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+
+    fn key(number: u8) -> Hash32 {
+        // Every fourth key begins with the same eight bytes.
+        let mut digest = Hash32::of(&[number % 4]);
+        digest.0[31] = number;
+        digest
+    }
+
+    #[test]
+    fn slots_are_filled_again_in_the_order_they_became_empty() {
+        let mut table = KeyTable::default();
+        let places: Vec<Place> = (0..4).map(|n| table.find_or_insert(key(n), n).0).collect();
+        for number in [1, 0, 2] {
+            assert_eq!(table.remove(&key(number)), Some(number));
+        }
+        let again: Vec<Place> = (4..8).map(|n| table.find_or_insert(key(n), n).0).collect();
+        assert_eq!(again[..3], [places[1], places[0], places[2]]);
+        assert_eq!(table.slots.len(), 5);
+        assert_eq!(table.at(places[1]), Some(&4));
+        table.remove(&key(4));
+        assert_eq!(table.at(places[1]), None);
+    }
+
+    proptest! {
+        /// Against a map: whatever comes and leaves, also keys whose hashes are the same.
+        #[test]
+        fn it_holds_what_a_map_would_hold(
+            steps in prop::collection::vec((0u8..24, 0u8..3, any::<u32>()), 0..300),
+        ) {
+            let mut table = KeyTable::default();
+            let mut model: BTreeMap<Hash32, u32> = BTreeMap::new();
+            for (number, step, value) in steps {
+                let key = key(number);
+                match step {
+                    0 => {
+                        let (place, added) = table.find_or_insert(key, value);
+                        prop_assert_eq!(added, !model.contains_key(&key));
+                        let held = *model.entry(key).or_insert(value);
+                        prop_assert_eq!(table.at(place), Some(&held));
+                    }
+                    1 => prop_assert_eq!(table.remove(&key), model.remove(&key)),
+                    _ => {
+                        let place = table.find(&key);
+                        prop_assert_eq!(place.is_some(), model.contains_key(&key));
+                        if let Some(held) = place.and_then(|place| table.at_mut(place)) {
+                            *held = value;
+                            model.insert(key, value);
+                        }
+                    }
+                }
+                prop_assert_eq!(table.len(), model.len());
+            }
+            let held: BTreeMap<Hash32, u32> = table.iter().copied().collect();
+            prop_assert_eq!(held, model);
+        }
+    }
+}
