@@ -9,6 +9,7 @@ use super::policy_activation::PolicyActivation;
 use super::policy_files::{PolicyLoadError, load_policy};
 use crate::clock::SystemClock;
 use crate::http::gate_router;
+use crate::http::gate_service::GateService;
 use crate::http::server::{ServerLimits, serve};
 use crate::http::single_pushes::SinglePushes;
 use crate::http::state::{HttpLimits, HttpParts, Lookups, RunControl};
@@ -376,6 +377,7 @@ impl RunningGate {
         let parts = Arc::new(self.http_parts(single_pushes, tree, runs, metrics)?);
         let extra = crate::http::behind_auth(extra, parts.clone());
         let router = gate_router(parts.clone()).merge(extra);
+        let service = GateService::new(parts.clone(), router);
         let gate = &self.settings.wiring.gate;
         let limits = ServerLimits {
             connections_max: gate.connections_max as usize,
@@ -387,7 +389,7 @@ impl RunningGate {
                 Box::pin(async move {
                     // The listener has failed when either ends although nobody asked it to.
                     tokio::select! {
-                        () = serve(listener, router, limits, stop) => {}
+                        () = serve(listener, service, limits, stop) => {}
                         () = gatherer.run(parts) => {}
                     }
                 })

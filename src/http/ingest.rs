@@ -8,7 +8,7 @@ use super::batch_answer::batch_answer;
 use super::body::{read_body, split_batch, take_room};
 use super::state::HttpState;
 use axum::body::Body;
-use axum::extract::State;
+use axum::extract::{Request, State};
 use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
@@ -19,8 +19,9 @@ use wellspring_domain::admission::intake::Immediate;
 use wellspring_domain::ports::EnvelopeBatch;
 
 /// Pushes one envelope.
-pub async fn push(State(state): State<HttpState>, headers: HeaderMap, body: Body) -> Response {
-    match push_one(&state, &headers, body).await {
+pub async fn push(State(state): State<HttpState>, request: Request) -> Response {
+    let (head, body) = request.into_parts();
+    match push_one(&state, &head.headers, body).await {
         Ok(response) => response,
         Err(refusal) => refusal.into_response(),
     }
@@ -49,8 +50,8 @@ async fn push_one(state: &HttpState, headers: &HeaderMap, body: Body) -> Result<
         limits.request_timeout,
     )
     .await?;
-    body.credit
-        .merge(take_room(state.gate.credits(), 1, 0).await?);
+    let room = take_room(state.gate.credits(), 1, 0).await?;
+    body.credit.merge(room);
     let answer = state.single_pushes.push(body, actor).await;
     let unknown = |_| Refusal::new(503, "PUBLISH_AMBIGUOUS_RETRY").retry_after_ms(RETRY_AFTER_MS);
     let answer = in_time(state, answer).await?.map_err(unknown)?;

@@ -3,6 +3,7 @@
 pub mod answer;
 mod batch_answer;
 pub mod body;
+pub mod gate_service;
 pub mod ingest;
 pub mod ops;
 pub mod receipt_view;
@@ -23,7 +24,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 /// Every route of the gate (contract 7.1). Anything else is 404, the old pull route included.
 pub fn gate_router(state: HttpState) -> Router {
     Router::new()
-        .route("/v1/ingest/push", post(ingest::push))
+        .route(gate_service::PUSH_ROUTE, post(ingest::push))
         .route("/v1/ingest/push_batch", post(ingest::push_batch))
         .route("/v1/ops/lookup", get(ops::lookup))
         .route("/v1/ops/health", get(ops::health))

@@ -1,10 +1,9 @@
 //! Serving connections: bounded in number, with a deadline for the request head, closed gracefully.
 
-use axum::Router;
+use super::gate_service::GateService;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
-use hyper_util::service::TowerToHyperService;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -35,7 +34,7 @@ connection: close\r\ncontent-length: 52\r\n\r\n{\"detail\":\"no free connection\
 /// Serves until `stop` turns true, then lets open requests finish.
 pub async fn serve(
     listener: TcpListener,
-    router: Router,
+    service: GateService,
     limits: ServerLimits,
     mut stop: watch::Receiver<bool>,
 ) {
@@ -66,8 +65,8 @@ pub async fn serve(
             .timer(TokioTimer::new())
             .header_read_timeout(limits.header_timeout)
             .max_buf_size(16 * 1024);
-        let service = TowerToHyperService::new(router.clone());
-        let connection = graceful.watch(builder.serve_connection(TokioIo::new(stream), service));
+        let connection = builder.serve_connection(TokioIo::new(stream), service.clone());
+        let connection = graceful.watch(connection);
         tokio::spawn(async move {
             // A client that breaks its connection is its own problem.
             let _ = connection.await;
