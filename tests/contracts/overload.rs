@@ -12,13 +12,14 @@ use crate::support::gate_client::{GateClient, traffic};
 
 const MIB: u64 = 1024 * 1024;
 
-/// How the disk is slowed: this many commits in a row, each by this much.
+/// How the disk is slowed: this many commits in a row, each by this much. It is more than the second a request may
+/// wait for room, so who waits for a whole commit is refused, and there again before the commit ends.
 const SLOW_COMMITS: u32 = 18;
-const SLOW_MS: u64 = 600;
+const SLOW_MS: u64 = 1_200;
 /// The first of them; what comes before opens the run and sets the clients going.
 const SLOW_FROM: u32 = 40;
 
-/// Half as many again as have room: the others wait for about as long as the gate lets them.
+/// Half as many again as have room: the others wait for a commit to end.
 const CLIENTS: usize = 24;
 const EVENTS_PER_BATCH: usize = 25;
 /// Room for sixteen clients at once.
