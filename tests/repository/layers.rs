@@ -9,6 +9,7 @@ use std::process::Command;
 /// What the rules may use: pure code only.
 const DOMAIN: [&str; 9] = [
     "base64",
+    "hashbrown",
     "hmac",
     "regex",
     "ryu",
