@@ -7,6 +7,7 @@ use super::recorder::{Answered, Outcome, Recording};
 use super::schedule::{Pace, Schedule, Step};
 use super::source::EventSource;
 use super::synthetic::Batch;
+use crate::http::gate_service::PUSH_ROUTE;
 use crate::machine::thread_nanos;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -24,7 +25,6 @@ const FAILURE_PAUSE: Duration = Duration::from_millis(50);
 const METERED_EVENTS: u64 = 32;
 const METERED_EVERY: u64 = 64;
 
-const SINGLE_ROUTE: &str = "/v1/ingest/push";
 const BATCH_ROUTE: &str = "/v1/ingest/push_batch";
 
 /// What a producer's events go through.
@@ -203,7 +203,7 @@ impl Producer {
     /// Pushes over one connection, one request at a time: a later event never overtakes an earlier one.
     pub async fn push_http(mut self, address: Arc<HttpGateAddress>, kind: PushKind) {
         let head = match kind {
-            PushKind::Single => address.head(SINGLE_ROUTE, "application/json"),
+            PushKind::Single => address.head(PUSH_ROUTE, "application/json"),
             PushKind::Batch => address.head(BATCH_ROUTE, "application/x-ndjson"),
         };
         let mut connection = None;

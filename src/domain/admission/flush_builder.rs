@@ -57,30 +57,18 @@ const SPARE_BYTES_MAX: usize = 40 * 1024 * 1024;
 impl Spare {
     /// Memory for lines: the largest there is.
     fn lines(&mut self) -> Vec<u8> {
-        self.take(
-            self.texts
-                .iter()
-                .enumerate()
-                .max_by_key(|(_, text)| text.capacity())
-                .map(|(place, _)| place),
-        )
+        let largest = (0..self.texts.len()).max_by_key(|at| self.texts[*at].capacity());
+        self.take(largest)
     }
 
     /// Memory for the few texts of a flush: the smallest there is.
     fn arena(&mut self) -> Vec<u8> {
-        self.take(
-            self.texts
-                .iter()
-                .enumerate()
-                .min_by_key(|(_, text)| text.capacity())
-                .map(|(place, _)| place),
-        )
+        let smallest = (0..self.texts.len()).min_by_key(|at| self.texts[*at].capacity());
+        self.take(smallest)
     }
 
     fn take(&mut self, place: Option<usize>) -> Vec<u8> {
-        place
-            .map(|place| self.texts.swap_remove(place))
-            .unwrap_or_default()
+        place.map_or_else(Vec::new, |at| self.texts.swap_remove(at))
     }
 
     fn keep(&mut self, mut text: Vec<u8>) {
