@@ -118,9 +118,9 @@ pub fn rebuild_run(paths: &RunPaths, ctx: &CliContext) -> anyhow::Result<Rebuild
         layout: RunLayout {
             admission_shards: gate.admission_shards,
             index_shards: gate.index_shards,
-            index_shard_memory_bytes: (gate.index_memory_bytes_max / u64::from(gate.index_shards))
-                as usize,
+            index_shard_memory_bytes: gate.index_shard_bytes(1),
         },
+        index_resident_bytes: gate.index_resident_bytes(),
         receipts: layout(settings),
         store: ctx.runs_store()?,
     };

@@ -15,7 +15,6 @@ use crate::http::single_pushes::SinglePushes;
 use crate::http::state::{HttpLimits, HttpParts, Lookups, RunControl};
 use crate::object_store::OpenStoreError;
 use crate::settings::Settings;
-use crate::settings::limits::GateSettings;
 use crate::settings::problem::SettingsError;
 use crate::telemetry::metrics::Metrics;
 use std::sync::{Arc, Mutex};
@@ -267,7 +266,7 @@ fn gate_args(
         layout: RunLayout {
             admission_shards: gate.admission_shards,
             index_shards: gate.index_shards,
-            index_shard_memory_bytes: index_shard_memory(gate),
+            index_shard_memory_bytes: gate.index_shard_bytes(gate.open_runs_max),
         },
         flush_bytes_max: gate.flush_bytes_max as usize,
         open_runs_max: gate.open_runs_max as usize,
@@ -280,12 +279,6 @@ fn gate_args(
         node: options.tree.node("gate", "gate_supervisor"),
         started,
     }
-}
-
-/// The index's memory is shared by every index shard of every run that may be open.
-fn index_shard_memory(gate: &GateSettings) -> usize {
-    let shares = u64::from(gate.index_shards) * u64::from(gate.open_runs_max);
-    (gate.index_memory_bytes_max / shares) as usize
 }
 
 fn reporting(settings: &Settings, bus_failures: BusFailures) -> Reporting {

@@ -79,6 +79,7 @@ fn embedded_store(settings: &Settings, policy: &AdmissionPolicy) -> EmbeddedGate
             default: bus.partitions_default,
         },
         cached_bytes: bus.cached_bytes,
+        index_resident_bytes: settings.wiring.gate.index_resident_bytes(),
         ..LogOptions::default()
     };
     EmbeddedGateStore::in_folder(settings.local_root(), options)

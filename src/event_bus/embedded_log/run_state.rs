@@ -30,6 +30,8 @@ pub struct LogOptions {
     /// Bytes behind the end of a partition file or journal segment that stay in the page cache
     /// (`wiring.event_bus.cached_bytes`).
     pub cached_bytes: u64,
+    /// Memory for filters and block indexes of admitted keys, of all runs that are open.
+    pub index_resident_bytes: usize,
     /// Injected disk faults; none in production.
     pub faults: Faults,
 }
@@ -42,6 +44,7 @@ impl Default for LogOptions {
             mark_interval: Duration::from_secs(1),
             mark_bytes: 64 << 20,
             cached_bytes: CACHED_BYTES_DEFAULT,
+            index_resident_bytes: 32 << 20,
             faults: None,
         }
     }

@@ -1,6 +1,6 @@
 //! A real run on disk with decisions committed as a gate commits them, for tests of what is derived.
 
-use super::index;
+use super::index::{self, ResidentPool};
 use crate::event_bus::embedded_log::{EmbeddedGateStore, JournalReader, LogOptions};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -79,7 +79,9 @@ impl TestRun {
         let store = EmbeddedGateStore::new(
             &self.folder.path().to_string_lossy(),
             LogOptions::default(),
-            Box::new(|paths, layout, journal| index::open(paths, layout, journal)),
+            Box::new(|paths, layout, journal| {
+                index::open(paths, layout, journal, &ResidentPool::of(8 << 10))
+            }),
         );
         self.open = Some(store.open_run(self.paths.run_id(), &self.layout).unwrap());
     }

@@ -11,14 +11,11 @@ const TABLE_BYTES_PER_KEY: usize = size_of::<Slot>() + 12;
 /// Bytes one key costs while a frozen table is sorted.
 const SORT_BYTES_PER_KEY: usize = size_of::<(u64, u32)>();
 
-/// How a shard spends its cap: an active table, a frozen one while it is written, the resident parts
-/// of runs, and buffers.
+/// How a shard spends its cap: an active table, a frozen one while it is written, and buffers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MemoryPlan {
     /// Keys after which a table is frozen.
     pub table_keys: usize,
-    /// Bytes for filters and block indexes held in memory; the rest is read from the files.
-    pub resident_bytes: usize,
     /// Bytes of one read or write buffer.
     pub buffer_bytes: usize,
 }
@@ -27,11 +24,10 @@ impl MemoryPlan {
     /// The plan for a cap in bytes.
     pub fn of(cap: usize) -> MemoryPlan {
         let buffer_bytes = (cap / 256).clamp(PAGE, 64 * PAGE) / PAGE * PAGE;
-        let tables = cap / 4 * 3;
+        let tables = cap.saturating_sub(8 * buffer_bytes);
         let table_keys = (tables / (2 * TABLE_BYTES_PER_KEY + SORT_BYTES_PER_KEY)).max(4);
         MemoryPlan {
             table_keys,
-            resident_bytes: (cap - tables).saturating_sub(8 * buffer_bytes),
             buffer_bytes,
         }
     }
@@ -152,7 +148,7 @@ mod tests {
             let plan = MemoryPlan::of(cap);
             let table = MemTable::with_limit(plan.table_keys);
             let sorting = plan.table_keys * SORT_BYTES_PER_KEY;
-            let total = 2 * table.memory_bytes() + sorting + plan.resident_bytes;
+            let total = 2 * table.memory_bytes() + sorting + 8 * plan.buffer_bytes;
             assert!(total <= cap, "{total} of {cap}");
         }
     }

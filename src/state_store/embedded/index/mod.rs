@@ -12,6 +12,7 @@ mod manifest;
 mod memory;
 mod merge;
 mod recovery;
+mod resident_pool;
 mod run_file;
 mod run_writer;
 mod shard;
@@ -20,3 +21,4 @@ mod shared;
 mod tests;
 
 pub use recovery::{digest, index_folder, open};
+pub use resident_pool::ResidentPool;

@@ -2,6 +2,7 @@
 //! room for them, else read from the file; blocks are always read, and checked each time.
 
 use super::files::{damaged, failed};
+use super::resident_pool::{ResidentLease, ResidentPool};
 use crc32c::{crc32c, crc32c_append};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -24,6 +25,7 @@ pub struct Run {
     header: RunHeader,
     filter: Section,
     index: Section,
+    lease: ResidentLease,
 }
 
 /// A part of the file that may be held in memory.
@@ -33,18 +35,24 @@ enum Section {
 }
 
 impl Run {
-    /// Opens a run and checks header, filter and block index. They are kept in memory as far as
-    /// `resident_bytes` allow.
-    pub fn open(path: &Path, id: u64, resident_bytes: usize) -> Result<Run, StoreError> {
+    /// Opens a run and checks header, filter and block index. They are kept in memory as far as the pool has
+    /// room, where `going` bytes are those of runs that this one replaces.
+    pub fn open(
+        path: &Path,
+        id: u64,
+        pool: &Arc<ResidentPool>,
+        going: usize,
+    ) -> Result<Run, StoreError> {
         let file = File::open(path).map_err(failed("open", path))?;
         let header = read_header(&file, path)?;
         let filter_bytes = header.filter_lines * FILTER_LINE as u64;
         let index_bytes = header.blocks * 8;
-        let room = resident_bytes as u64;
         // The block index saves many more reads per byte than the filter, so it comes first, and a
         // filter leaves at least as much room as it takes.
-        let index_resident = index_bytes <= room;
-        let filter_resident = 2 * filter_bytes + index_bytes <= room;
+        let (filter, index) = (filter_bytes as usize, index_bytes as usize);
+        let lease = pool.lease(&[(filter + index, filter), (index, 0)], going);
+        let index_resident = lease.bytes() >= index;
+        let filter_resident = lease.bytes() >= filter + index;
         let open_section = |at, bytes, crc, resident, what| {
             read_section(&file, at, bytes, crc, resident)
                 .map_err(failed("read", path))?
@@ -69,6 +77,7 @@ impl Run {
             )?,
             file,
             header,
+            lease,
         })
     }
 
@@ -84,7 +93,7 @@ impl Run {
 
     /// Bytes of memory in use.
     pub fn memory_bytes(&self) -> usize {
-        self.filter.memory_bytes() + self.index.memory_bytes()
+        self.lease.bytes()
     }
 
     /// Looks up the keys that are still missing in `found`. `page` is scratch space.
@@ -104,6 +113,10 @@ impl Run {
 
     fn may_hold(&self, key: &Hash32) -> Result<bool, StoreError> {
         let number = filter_line_of(key, self.header.filter_lines);
+        if let Section::Resident(bytes) = &self.filter {
+            let (lines, _) = bytes.as_chunks::<FILTER_LINE>();
+            return Ok(filter_may_hold(&lines[number as usize], key));
+        }
         let mut line = [0u8; FILTER_LINE];
         self.filter
             .read(&self.file, number * FILTER_LINE as u64, &mut line)
@@ -164,13 +177,6 @@ impl Run {
 }
 
 impl Section {
-    fn memory_bytes(&self) -> usize {
-        match self {
-            Section::Resident(bytes) => bytes.capacity(),
-            Section::OnDisk { .. } => 0,
-        }
-    }
-
     /// Fills `out` from `position` within the section.
     fn read(&self, file: &File, position: u64, out: &mut [u8]) -> std::io::Result<()> {
         match self {

@@ -4,6 +4,7 @@ use super::files::{entry_names, failed, remove_file};
 use super::manifest::{self, Coverage, Manifest, run_path};
 use super::memory::{MemTable, MemoryPlan};
 use super::merge;
+use super::resident_pool::ResidentPool;
 use super::run_file::Run;
 use super::run_writer::RunWriter;
 use std::path::PathBuf;
@@ -22,6 +23,8 @@ pub struct ShardPlace {
     pub folder: PathBuf,
     /// How the cap is spent.
     pub plan: MemoryPlan,
+    /// Memory for what is kept of runs.
+    pub pool: Arc<ResidentPool>,
 }
 
 /// The state of one shard beside its active table.
@@ -74,11 +77,9 @@ impl Shared {
         };
         remove_unlisted(&place, &ids)?;
         let mut runs = Vec::with_capacity(ids.len());
-        let mut left = place.plan.resident_bytes;
         for id in ids.iter().rev() {
             // Newest first: small runs are asked most often per byte they take.
-            let run = Run::open(&run_path(&place.folder, *id), *id, left)?;
-            left = left.saturating_sub(run.memory_bytes());
+            let run = Run::open(&run_path(&place.folder, *id), *id, &place.pool, 0)?;
             runs.push(Arc::new(run));
         }
         runs.reverse();
@@ -202,7 +203,7 @@ impl Shared {
             writer.push(slot)?;
         }
         writer.finish()?;
-        let run = Run::open(&path, id, self.resident_left(&[]))?;
+        let run = Run::open(&path, id, &self.place.pool, 0)?;
         let publishing = self.publishing_lock();
         let (mut runs, coverage) = {
             let state = self.lock();
@@ -237,7 +238,8 @@ impl Shared {
         if !merge::merge(&group, &path, self.place.plan.buffer_bytes, stop)? {
             return Ok(false);
         }
-        let merged = Arc::new(Run::open(&path, id, self.resident_left(&group))?);
+        let going = group.iter().map(|run| run.memory_bytes()).sum();
+        let merged = Arc::new(Run::open(&path, id, &self.place.pool, going)?);
         let publishing = self.publishing_lock();
         let (runs, coverage) = {
             let state = self.lock();
@@ -274,17 +276,6 @@ impl Shared {
         state.coverage = coverage;
         also(&mut state);
         Ok(())
-    }
-
-    /// Bytes of the resident budget that are free once the runs in `going` are gone.
-    fn resident_left(&self, going: &[Arc<Run>]) -> usize {
-        let state = self.lock();
-        let staying = state
-            .runs
-            .iter()
-            .filter(|run| going.iter().all(|gone| gone.id != run.id));
-        let used: usize = staying.map(|run| run.memory_bytes()).sum();
-        self.place.plan.resident_bytes.saturating_sub(used)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
