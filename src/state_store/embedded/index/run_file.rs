@@ -16,6 +16,9 @@ use wellspring_domain::admission::index_format::{
 use wellspring_domain::ids::Hash32;
 use wellspring_domain::ports::StoreError;
 
+/// Keys whose filter lines are fetched together: a few more than a core waits for at once.
+const LINES_AT_ONCE: usize = 16;
+
 /// A run file, open and checked.
 pub struct Run {
     /// Number in the file name; grows with time within a shard.
@@ -103,12 +106,26 @@ impl Run {
         found: &mut [Option<IndexEntry>],
         page: &mut Vec<u8>,
     ) -> Result<(), StoreError> {
-        for (key, slot) in keys.iter().zip(found) {
-            if slot.is_none() && self.may_hold(key)? {
-                *slot = self.find(key, page)?;
+        let groups = keys.chunks(LINES_AT_ONCE);
+        for (keys, found) in groups.zip(found.chunks_mut(LINES_AT_ONCE)) {
+            self.fetch_lines(keys);
+            for (key, slot) in keys.iter().zip(found) {
+                if slot.is_none() && self.may_hold(key)? {
+                    *slot = self.find(key, page)?;
+                }
             }
         }
         Ok(())
+    }
+
+    /// Reads a byte of every key's filter line, with nothing between that waits for one: lines lie anywhere in
+    /// the filter, so each is a cache miss, and these misses overlap.
+    fn fetch_lines(&self, keys: &[Hash32]) {
+        if let Section::Resident(bytes) = &self.filter {
+            let (lines, _) = bytes.as_chunks::<FILTER_LINE>();
+            let line = |key| &lines[filter_line_of(key, self.header.filter_lines) as usize];
+            std::hint::black_box(keys.iter().fold(0, |seen, key| seen ^ line(key)[0]));
+        }
     }
 
     fn may_hold(&self, key: &Hash32) -> Result<bool, StoreError> {
