@@ -102,6 +102,9 @@ impl Credits {
         if events > limits.events_max || bytes > limits.bytes_max {
             return None;
         }
+        if let Some(credit) = self.try_take(events, bytes) {
+            return Some(credit);
+        }
         tokio::time::timeout(patience, self.take(events, bytes))
             .await
             .ok()

@@ -227,11 +227,18 @@ pub fn receipt_id(decision: &str, event_id: &str) -> String {
 
 /// The 32 hex characters of [`receipt_id`], without an allocation.
 pub fn receipt_id_hex(decision: &str, event_id: &str) -> [u8; 32] {
-    let text = Sha256::new()
-        .chain_update(decision)
-        .chain_update(b":")
-        .chain_update(event_id);
-    let hex = Hash32(text.finalize().into()).hex();
+    let text = receipt_id_text(decision.as_bytes(), event_id.as_bytes());
+    receipt_id_of(&hash_parts(&text))
+}
+
+/// The text whose digest a receipt id comes from, in parts.
+pub fn receipt_id_text<'a>(decision: &'a [u8], event_id: &'a [u8]) -> [&'a [u8]; 3] {
+    [decision, b":", event_id]
+}
+
+/// The receipt id of the digest of [`receipt_id_text`].
+pub fn receipt_id_of(digest: &Hash32) -> [u8; 32] {
+    let hex = digest.hex();
     hex[..32].try_into().expect("half of 64 characters")
 }
 

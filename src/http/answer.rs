@@ -80,7 +80,12 @@ pub fn json_response(status: u16, body: &Value) -> Response {
 
 /// A JSON answer that is written already.
 pub fn json_bytes(status: u16, bytes: Vec<u8>) -> Response {
-    let mut response = Response::new(Body::from(bytes));
+    json_head(status, Body::from(bytes))
+}
+
+/// A head that says JSON before a body that is.
+pub fn json_head<B>(status: u16, body: B) -> Response<B> {
+    let mut response = Response::new(body);
     *response.status_mut() =
         StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     response.headers_mut().insert(

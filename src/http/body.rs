@@ -1,10 +1,11 @@
 //! Reading request bodies: room first, then bytes, then events.
 
 use super::answer::Refusal;
-use axum::body::Body;
+use axum::body::{Bytes, HttpBody};
 use axum::http::{HeaderMap, header};
-use futures::StreamExt;
+use std::future::poll_fn;
 use std::ops::Range;
+use std::pin::Pin;
 use std::time::Duration;
 use wellspring_actors::runtime::credit::{Credit, Credits};
 use wellspring_domain::json_scan::Scanner;
@@ -13,8 +14,19 @@ use wellspring_domain::json_scan::Scanner;
 pub struct RoomedBody {
     /// The bytes.
     pub bytes: Vec<u8>,
-    /// Byte room for them.
+    /// Room for them and, if they were counted, for their events.
     pub credit: Credit,
+}
+
+/// What a body may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted {
+    /// Events it is known to have.
+    pub events: usize,
+    /// Most bytes.
+    pub bytes_max: usize,
+    /// Longest time until it is here.
+    pub deadline: Duration,
 }
 
 /// Longest wait for room in front of the gate, before a request is told to come back.
@@ -26,30 +38,34 @@ pub async fn take_room(credits: &Credits, events: usize, bytes: usize) -> Result
         [events, bytes].map(|wanted| u32::try_from(wanted).unwrap_or(u32::MAX));
     let room = credits.take_within(events_wanted, bytes_wanted, ROOM_WAIT);
     room.await.ok_or_else(|| {
-        let what = if events > 0 { "events" } else { "bytes" };
+        let what = match (events, bytes) {
+            (0, _) => "bytes",
+            (_, 0) => "events",
+            _ => "events or bytes",
+        };
         Refusal::new(429, "GATE_BUSY")
             .detail(format!("too many {what} in flight"))
             .retry_after_ms(1_000)
     })
 }
 
-/// Reads a body of at most `max` bytes. The room is taken before the first byte is read: the declared
-/// length, else the limit (429 when there is none).
+/// Reads a body. The room is taken before the first byte is read: the declared length, else the limit (429
+/// when there is none).
 pub async fn read_body(
     headers: &HeaderMap,
-    body: Body,
-    max: usize,
+    body: impl HttpBody<Data = Bytes> + Unpin,
+    wanted: Wanted,
     credits: &Credits,
-    deadline: Duration,
 ) -> Result<RoomedBody, Refusal> {
+    let max = wanted.bytes_max;
     let declared = declared_length(headers)?;
     if declared.is_some_and(|length| length > max) {
         return Err(too_large(max));
     }
     let room = declared.unwrap_or(max).max(1);
-    let credit = take_room(credits, 0, room).await?;
+    let credit = take_room(credits, wanted.events, room).await?;
     let reading = collect(body, declared.unwrap_or(max), declared.unwrap_or_default());
-    match tokio::time::timeout(deadline, reading).await {
+    match tokio::time::timeout(wanted.deadline, reading).await {
         Ok(Ok(bytes)) => Ok(RoomedBody { bytes, credit }),
         Ok(Err(Reading::TooLarge)) => Err(too_large(max)),
         Ok(Err(Reading::Broken)) => {
@@ -81,11 +97,18 @@ enum Reading {
 }
 
 /// Reads at most `max` bytes; `expected` of them are said to come, and there is room for them.
-async fn collect(body: Body, max: usize, expected: usize) -> Result<Vec<u8>, Reading> {
-    let mut chunks = body.into_data_stream();
+async fn collect(
+    mut body: impl HttpBody<Data = Bytes> + Unpin,
+    max: usize,
+    expected: usize,
+) -> Result<Vec<u8>, Reading> {
     let mut bytes = Vec::with_capacity(expected);
-    while let Some(chunk) = chunks.next().await {
-        let chunk = chunk.map_err(|_| Reading::Broken)?;
+    while let Some(frame) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
+        let frame = frame.map_err(|_| Reading::Broken)?;
+        // Trailers say nothing about an event.
+        let Ok(chunk) = frame.into_data() else {
+            continue;
+        };
         if bytes.len() + chunk.len() > max {
             return Err(Reading::TooLarge);
         }

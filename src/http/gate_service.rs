@@ -1,22 +1,25 @@
 //! What answers the requests of a connection.
 //!
-//! An event pushed alone is what comes most often and costs least, so its handler is called without looking for it.
-//! Everything else goes through the router, which would find that handler, too.
+//! An event pushed alone is what comes most often and costs least, so its handler is called without looking for it,
+//! and neither its body nor its answer is put into a box. Everything else goes through the router, which would find
+//! that handler, too.
 
-use super::ingest::push;
+use super::answer::json_head;
+use super::ingest::push_one;
 use super::panicked;
 use super::state::HttpState;
 use axum::Router;
-use axum::body::Body;
-use axum::extract::State;
-use axum::http::{Method, Request};
-use axum::response::Response;
+use axum::body::{Body, Bytes};
+use axum::http::{Method, Request, Response};
+use axum::response::IntoResponse;
 use futures::FutureExt;
-use hyper::body::Incoming;
+use hyper::body::{Frame, Incoming, SizeHint};
 use hyper::service::Service;
 use hyper_util::service::TowerToHyperService;
 use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use wellspring_actors::runtime::BoxFuture;
 
 /// Where single events are pushed (contract 7.1).
@@ -40,16 +43,68 @@ impl GateService {
 }
 
 impl Service<Request<Incoming>> for GateService {
-    type Response = Response;
+    type Response = Response<AnswerBody>;
     type Error = Infallible;
-    type Future = BoxFuture<'static, Result<Response, Infallible>>;
+    type Future = BoxFuture<'static, Result<Response<AnswerBody>, Infallible>>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         if request.method() == Method::POST && request.uri().path() == PUSH_ROUTE {
-            let request = request.map(Body::new);
-            let answer = AssertUnwindSafe(push(State(self.state.clone()), request)).catch_unwind();
-            return Box::pin(answer.map(|answer| Ok(answer.unwrap_or_else(panicked))));
+            let answer = AssertUnwindSafe(answer_push(self.state.clone(), request));
+            let or_panicked = |answer: Result<_, _>| answer.unwrap_or_else(|p| routed(panicked(p)));
+            return Box::pin(answer.catch_unwind().map(or_panicked).map(Ok));
         }
-        Box::pin(self.router.call(request))
+        let answer = self.router.call(request);
+        Box::pin(answer.map(|answer| answer.map(routed)))
+    }
+}
+
+async fn answer_push(state: HttpState, request: Request<Incoming>) -> Response<AnswerBody> {
+    let (head, body) = request.into_parts();
+    match push_one(&state, &head.headers, body).await {
+        Ok(body) => json_head(200, AnswerBody::Whole(Some(body.into()))),
+        Err(refusal) => routed(refusal.into_response()),
+    }
+}
+
+fn routed(response: Response<Body>) -> Response<AnswerBody> {
+    response.map(AnswerBody::Routed)
+}
+
+/// The body of an answer.
+pub enum AnswerBody {
+    /// Bytes that are there; none when they were taken.
+    Whole(Option<Bytes>),
+    /// What a handler of the router made.
+    Routed(Body),
+}
+
+impl hyper::body::Body for AnswerBody {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        match self.get_mut() {
+            AnswerBody::Whole(bytes) => Poll::Ready(bytes.take().map(Frame::data).map(Ok)),
+            AnswerBody::Routed(body) => Pin::new(body).poll_frame(context),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            AnswerBody::Whole(bytes) => bytes.is_none(),
+            AnswerBody::Routed(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            AnswerBody::Whole(bytes) => {
+                SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
+            }
+            AnswerBody::Routed(body) => body.size_hint(),
+        }
     }
 }

@@ -5,9 +5,9 @@
 
 use super::answer::{Refusal, json_bytes, json_response};
 use super::batch_answer::batch_answer;
-use super::body::{read_body, split_batch, take_room};
+use super::body::{Wanted, read_body, split_batch, take_room};
 use super::state::HttpState;
-use axum::body::Body;
+use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::{Request, State};
 use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
@@ -22,7 +22,7 @@ use wellspring_domain::ports::EnvelopeBatch;
 pub async fn push(State(state): State<HttpState>, request: Request) -> Response {
     let (head, body) = request.into_parts();
     match push_one(&state, &head.headers, body).await {
-        Ok(response) => response,
+        Ok(body) => json_bytes(200, body),
         Err(refusal) => refusal.into_response(),
     }
 }
@@ -39,23 +39,23 @@ pub async fn push_batch(
     }
 }
 
-async fn push_one(state: &HttpState, headers: &HeaderMap, body: Body) -> Result<Response, Refusal> {
+/// Pushes the envelope in a body; gives the body of the answer.
+pub(super) async fn push_one(
+    state: &HttpState,
+    headers: &HeaderMap,
+    body: impl HttpBody<Data = Bytes> + Unpin,
+) -> Result<Vec<u8>, Refusal> {
     let actor = admit_caller(state, headers).await?;
     let limits = &state.limits;
-    let mut body = read_body(
-        headers,
-        body,
-        limits.body_bytes_max,
-        state.gate.credits(),
-        limits.request_timeout,
-    )
-    .await?;
-    let room = take_room(state.gate.credits(), 1, 0).await?;
-    body.credit.merge(room);
+    let wanted = Wanted {
+        events: 1,
+        bytes_max: limits.body_bytes_max,
+        deadline: limits.request_timeout,
+    };
+    let body = read_body(headers, body, wanted, state.gate.credits()).await?;
     let answer = state.single_pushes.push(body, actor).await;
     let unknown = |_| Refusal::new(503, "PUBLISH_AMBIGUOUS_RETRY").retry_after_ms(RETRY_AFTER_MS);
-    let answer = in_time(state, answer).await?.map_err(unknown)?;
-    answer.map(|body| json_bytes(200, body))
+    answer.await.map_err(unknown)?
 }
 
 async fn push_many(
@@ -65,14 +65,13 @@ async fn push_many(
 ) -> Result<Response, Refusal> {
     let actor = admit_caller(state, headers).await?;
     let limits = &state.limits;
-    let body = read_body(
-        headers,
-        body,
-        limits.batch_body_bytes_max,
-        state.gate.credits(),
-        limits.request_timeout,
-    )
-    .await?;
+    // How many events there are is known when they have been split.
+    let wanted = Wanted {
+        events: 0,
+        bytes_max: limits.batch_body_bytes_max,
+        deadline: limits.request_timeout,
+    };
+    let body = read_body(headers, body, wanted, state.gate.credits()).await?;
     let ranges = split_batch(&body.bytes)?;
     if ranges.len() > limits.batch_events_max {
         let detail = format!(

@@ -5,12 +5,14 @@ use super::references::References;
 use super::state::HttpState;
 use std::sync::Arc;
 use wellspring_actors::ingestion_gate::messages::{Answer, Verdict};
-use wellspring_domain::admission::decision::{Decision, RowRef};
+use wellspring_domain::admission::decision::{Decision, ReceiptContext, RowRef};
 use wellspring_domain::admission::intake::{JudgedBatch, JudgedItem};
 use wellspring_domain::admission::journal_row::{JournalOutcome, JournalRow};
 use wellspring_domain::admission::receipt::{RECEIPT_BYTES, ReceiptPlaces};
 use wellspring_domain::admission::receipt_writer::{SharedMembers, push_receipt_with};
 use wellspring_domain::canonical_json::push_string;
+use wellspring_domain::ids::{receipt_id_of, receipt_id_text};
+use wellspring_domain::sha256::HashBatch;
 
 /// Answers to the events of one batch. What their receipts share is written once.
 pub struct ReceiptView {
@@ -18,8 +20,18 @@ pub struct ReceiptView {
     judged: Arc<JudgedBatch>,
     references: References,
     /// By context of the batch.
-    shared: Vec<SharedMembers>,
+    shared: Vec<ContextMembers>,
+    hashes: HashBatch,
 }
+
+/// What the receipts of one context share.
+struct ContextMembers {
+    members: SharedMembers,
+    topic: Arc<str>,
+}
+
+/// Digits of a receipt id.
+pub type ReceiptId = [u8; 32];
 
 impl ReceiptView {
     /// Of a judged batch.
@@ -27,10 +39,25 @@ impl ReceiptView {
         let contexts = judged.contexts.iter();
         ReceiptView {
             references: References::new(&state.runs_root, state.layout, &judged),
-            shared: contexts.map(|context| SharedMembers::of(context)).collect(),
+            shared: contexts.map(ContextMembers::of).collect(),
+            hashes: HashBatch::default(),
             state,
             judged,
         }
+    }
+
+    /// The receipt ids that belong to some answers, in their order.
+    pub fn receipt_ids(&mut self, answers: &[(u32, Answer)]) -> Vec<ReceiptId> {
+        for (position, answer) in answers {
+            let event_id = self
+                .judged
+                .text(&self.judged.items[*position as usize].event_id);
+            let decision = decision_of(answer).as_str().as_bytes();
+            self.hashes.push(&receipt_id_text(decision, event_id));
+        }
+        let mut digests = Vec::new();
+        self.hashes.finish(&mut digests);
+        digests.iter().map(receipt_id_of).collect()
     }
 
     /// The batch.
@@ -71,26 +98,44 @@ impl ReceiptView {
         &mut self,
         position: u32,
         answer: &Answer,
+        receipt_id: &ReceiptId,
         original: Option<&JournalRow>,
     ) -> Result<Vec<u8>, Refusal> {
         let item = &self.judged.items[position as usize];
-        let row = journal_row(&self.judged, item, answer);
+        let shared = &self.shared[usize::from(item.context)];
+        let row = journal_row(&self.judged, item, answer, &shared.topic);
         let places = ReceiptPlaces {
             paths: self.references.paths(item.run),
             layout: self.state.layout,
         };
-        let shared = &self.shared[usize::from(item.context)];
         let mut body = Vec::with_capacity(RECEIPT_BYTES);
         body.extend_from_slice(b"{\"decision\":");
         push_string(&mut body, row.decision().as_str());
         body.extend_from_slice(b",\"receipt\":");
-        push_receipt_with(shared, &mut body, &row, original, &places)
-            .map_err(|error| unavailable(&error.to_string()))?;
+        let receipt = push_receipt_with(
+            &shared.members,
+            receipt_id,
+            &mut body,
+            &row,
+            original,
+            &places,
+        );
+        receipt.map_err(|error| unavailable(&error.to_string()))?;
         body.extend_from_slice(b",\"receipt_ref\":");
-        let references = &mut self.references;
-        references.push(&mut body, item.run, answer.row, || row.receipt_id());
+        let receipt_id = || String::from_utf8_lossy(receipt_id).into_owned();
+        self.references
+            .push(&mut body, item.run, answer.row, receipt_id);
         body.push(b'}');
         Ok(body)
+    }
+}
+
+impl ContextMembers {
+    fn of(context: &Arc<ReceiptContext>) -> ContextMembers {
+        ContextMembers {
+            members: SharedMembers::of(context),
+            topic: Arc::from(context.topic.as_str()),
+        }
     }
 }
 
@@ -101,12 +146,17 @@ fn unavailable(error: &str) -> Refusal {
 }
 
 /// The row as the journal holds it, from what is still in memory.
-fn journal_row(judged: &JudgedBatch, item: &JudgedItem, answer: &Answer) -> JournalRow {
+fn journal_row(
+    judged: &JudgedBatch,
+    item: &JudgedItem,
+    answer: &Answer,
+    topic: &Arc<str>,
+) -> JournalRow {
     let context = judged.contexts[usize::from(item.context)].clone();
     let text = |reference| String::from_utf8_lossy(judged.text(reference)).into_owned();
     let outcome = match answer.verdict {
         Verdict::Admitted { partition, offset } => JournalOutcome::Admit {
-            topic: Arc::from(context.topic.as_str()),
+            topic: topic.clone(),
             partition,
             offset,
         },

@@ -64,7 +64,9 @@ pub async fn serve(
         builder
             .timer(TokioTimer::new())
             .header_read_timeout(limits.header_timeout)
-            .max_buf_size(16 * 1024);
+            .max_buf_size(16 * 1024)
+            // Head and body of an answer are small: one copy costs less than a write of two parts.
+            .writev(false);
         let connection = builder.serve_connection(TokioIo::new(stream), service.clone());
         let connection = graceful.watch(connection);
         tokio::spawn(async move {

@@ -9,8 +9,10 @@
 use super::answer::Refusal;
 use super::body::RoomedBody;
 use super::ingest::refusal_of;
-use super::receipt_view::ReceiptView;
+use super::receipt_view::{ReceiptId, ReceiptView};
 use super::state::HttpState;
+use futures::future::{Either, select};
+use std::pin::pin;
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 use wellspring_actors::ingestion_gate::handle::{RETRY_AFTER_MS, Ticket};
@@ -138,37 +140,71 @@ impl Batch {
         self.replies.push(Some(push.reply));
     }
 
-    /// Has the events decided and answers each as soon as its decision is durable.
+    /// Has the events decided and answers each as soon as its decision is durable. When the patience of its
+    /// callers ends they are told so, and what was handed over is decided all the same.
     async fn decide(self, state: HttpState) {
+        let mut replies = Replies(self.replies);
         let batch = EnvelopeBatch {
             bytes: Arc::new(self.bytes),
             ranges: self.ranges,
         };
-        let ticket = state.gate.accept(batch, &self.caller, self.credit).await;
-        Answering {
-            view: ReceiptView::new(state, ticket.judged().clone()),
-            replies: self.replies,
+        let late = pin!(tokio::time::sleep(state.limits.request_timeout));
+        let accepting = pin!(state.gate.accept(batch, &self.caller, self.credit));
+        let (ticket, late) = match select(accepting, late).await {
+            Either::Left(in_time) => in_time,
+            Either::Right(((), accepting)) => {
+                replies.give_up();
+                accepting.await;
+                return;
+            }
+        };
+        let view = ReceiptView::new(state.clone(), ticket.judged().clone());
+        let mut answering = Answering { view, replies };
+        let is_late = {
+            let all = pin!(answering.all(ticket));
+            matches!(select(all, late).await, Either::Right(_))
+        };
+        if is_late {
+            answering.replies.give_up();
         }
-        .all(ticket)
-        .await;
+    }
+}
+
+/// Where the answers go, by place in the batch; each goes once.
+struct Replies(Vec<Option<oneshot::Sender<PushAnswer>>>);
+
+impl Replies {
+    fn send(&mut self, index: u32, answer: PushAnswer) {
+        if let Some(reply) = self.0[index as usize].take() {
+            // A caller that is gone does not need its answer; the decision stands.
+            let _ = reply.send(answer);
+        }
+    }
+
+    /// Tells all who have no answer yet to send the same bytes again later.
+    fn give_up(&mut self) {
+        for reply in self.0.iter_mut().filter_map(Option::take) {
+            let late = Refusal::new(503, "PUBLISH_IN_FLIGHT_RETRY");
+            let _ = reply.send(Err(late.retry_after_ms(RETRY_AFTER_MS)));
+        }
     }
 }
 
 struct Answering {
     view: ReceiptView,
-    /// By place in the batch.
-    replies: Vec<Option<oneshot::Sender<PushAnswer>>>,
+    replies: Replies,
 }
 
 impl Answering {
-    async fn all(mut self, mut ticket: Ticket) {
+    async fn all(&mut self, mut ticket: Ticket) {
         for (index, immediate) in &ticket.judged().immediate {
-            self.reply(*index, Err(refusal_of(immediate)));
+            self.replies.send(*index, Err(refusal_of(immediate)));
         }
         while let Some(answers) = ticket.next().await {
             let (copies, others): (Vec<_>, Vec<_>) = answers.into_iter().partition(is_duplicate);
-            for (position, answer) in others {
-                self.answer(position, &answer);
+            let ids = self.view.receipt_ids(&others);
+            for ((position, answer), id) in others.into_iter().zip(ids) {
+                self.answer(position, &answer, &id);
             }
             if !copies.is_empty() {
                 self.answer_duplicates(copies).await;
@@ -176,7 +212,7 @@ impl Answering {
         }
     }
 
-    fn answer(&mut self, position: u32, answer: &Answer) {
+    fn answer(&mut self, position: u32, answer: &Answer, receipt_id: &ReceiptId) {
         let item = &self.view.judged().items[position as usize];
         let index = item.index;
         let body = match answer.verdict {
@@ -186,25 +222,22 @@ impl Answering {
                     .detail(String::from_utf8_lossy(event_id))
                     .retry_after_ms(RETRY_AFTER_MS))
             }
-            _ => self.view.decision(position, answer, None),
+            _ => self.view.decision(position, answer, receipt_id, None),
         };
-        self.reply(index, body);
+        self.replies.send(index, body);
     }
 
     /// Their receipts tell of the first event's admission, which has to be read from its journal.
     async fn answer_duplicates(&mut self, copies: Vec<(u32, Answer)>) {
         let rows = self.view.read_originals(&copies).await;
-        for ((position, answer), row) in copies.into_iter().zip(rows) {
+        let ids = self.view.receipt_ids(&copies);
+        for (((position, answer), row), id) in copies.into_iter().zip(rows).zip(ids) {
             let index = self.view.judged().items[position as usize].index;
-            let body = row.and_then(|row| self.view.decision(position, &answer, row.as_ref()));
-            self.reply(index, body);
-        }
-    }
-
-    fn reply(&mut self, index: u32, answer: PushAnswer) {
-        if let Some(reply) = self.replies[index as usize].take() {
-            // A caller that is gone does not need its answer; the decision stands.
-            let _ = reply.send(answer);
+            let body = row.and_then(|row| {
+                let original = row.as_ref();
+                self.view.decision(position, &answer, &id, original)
+            });
+            self.replies.send(index, body);
         }
     }
 }

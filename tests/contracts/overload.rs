@@ -191,3 +191,31 @@ fn five_thousand_idle_connections_cost_little_and_hold_up_nobody() {
     drop(idle);
     assert_eq!(client.push(&traffic("after", 1)).decision(), "ADMIT");
 }
+
+#[test]
+fn who_waits_longer_than_a_request_may_take_is_told_so_and_the_event_is_decided_all_the_same() {
+    let site = Site::new()
+        .set("wiring.gate.admission_shards=1")
+        .set("wiring.gate.header_timeout_ms=1000")
+        .set("wiring.gate.request_timeout_ms=1000");
+    // The first commit opens the run and is as fast as it is.
+    let slow = "journal_frame.sync.before=delay:3000@2";
+    let daemon = Daemon::gate_with(&site, &[("WELLSPRING_FAILPOINTS", slow)]);
+    let daemon = daemon.unwrap_or_else(|(ended, said)| panic!("{ended:?}: {said}"));
+    let client = GateClient::new(&daemon.url);
+    let event = traffic("late", 1);
+    client.push(&traffic("first", 1));
+    let late = client.push(&event);
+    assert_eq!(late.status, 503, "{late:?}");
+    assert_eq!(late.body["error"], "PUBLISH_IN_FLIGHT_RETRY");
+    assert!(late.retry_after.is_some(), "{late:?}");
+    let end = Instant::now() + Duration::from_secs(20);
+    let again = loop {
+        let again = client.push(&event);
+        if again.status == 200 {
+            break again;
+        }
+        assert!(Instant::now() < end, "{again:?}");
+    };
+    assert_eq!(again.body["decision"], "DUPLICATE", "{again:?}");
+}

@@ -48,7 +48,9 @@ pub fn judge<'a>(
         last_proof: None,
     };
     for (index, range) in batch.ranges.iter().enumerate() {
-        judge.item(index as u32, range, batch.envelope(index), &mut judged);
+        let range = without_outer_space(&batch.bytes, range);
+        let bytes = &batch.bytes[range.start as usize..range.end as usize];
+        judge.item(index as u32, &range, bytes, &mut judged);
         let hashes = &mut judge.memory.hashes;
         hashes.settle_when_full(&mut judged, context.shards);
     }
@@ -386,6 +388,16 @@ impl Judge<'_> {
             provenance: self.context.provenance.clone(),
         }
     }
+}
+
+/// Where an event lies without the white space around it: a line break at its end is no other spelling of it.
+fn without_outer_space(bytes: &[u8], range: &Range<u32>) -> Range<u32> {
+    let is_space = |byte: &u8| matches!(byte, b' ' | b'\t' | b'\n' | b'\r');
+    let whole = &bytes[range.start as usize..range.end as usize];
+    let leading = whole.iter().take_while(|byte| is_space(byte)).count();
+    let rest = &whole[leading..];
+    let trailing = rest.iter().rev().take_while(|byte| is_space(byte)).count();
+    range.start + leading as u32..range.end - trailing as u32
 }
 
 fn refuse(judged: &mut JudgedBatch, index: u32, status: u16, code: &'static str, detail: String) {

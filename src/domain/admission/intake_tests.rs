@@ -245,3 +245,23 @@ proptest::proptest! {
         }
     }
 }
+
+#[test]
+fn white_space_around_an_event_is_no_other_spelling_of_it() {
+    // Canonical, so that its own bytes can be taken over.
+    let value: Value = serde_json::from_str(&envelope_text("e1", 1)).unwrap();
+    let text = crate::canonical_json::to_cj(&value).unwrap();
+    let plain = judge_texts(std::slice::from_ref(&text));
+    let spaced = judge_texts(&[format!(" \r\n\t{text} \n\r\n")]);
+    let (plain_item, item) = (&plain.items[0], &spaced.items[0]);
+    assert!(matches!(item.text, TextRef::Source(_)), "{:?}", item.text);
+    assert_eq!(spaced.text(&item.text), plain.text(&plain_item.text));
+    assert_eq!(spaced.text(&item.ts_utc), plain.text(&plain_item.ts_utc));
+    assert_eq!(item.payload_hash, plain_item.payload_hash);
+    for empty in ["", " \n "] {
+        let judged = judge_texts(&[empty.to_owned()]);
+        assert_eq!(judged.immediate.len(), 1, "{empty:?}");
+    }
+    // A form feed is no white space of JSON.
+    assert_eq!(judge_texts(&[format!("{text}\u{c}")]).immediate.len(), 1);
+}

@@ -18,12 +18,14 @@ pub fn push_receipt(
     places: &ReceiptPlaces<'_>,
 ) -> Result<(), ReceiptError> {
     let shared = SharedMembers::of(&row.context);
-    push_receipt_with(&shared, out, row, original, places)
+    let receipt_id = receipt_id_hex(row.decision().as_str(), &row.event_id);
+    push_receipt_with(&shared, &receipt_id, out, row, original, places)
 }
 
-/// As [`push_receipt`], with the members that the receipts of one context share made before.
+/// As [`push_receipt`], with the members that the receipts of one context share, and its id, made before.
 pub fn push_receipt_with(
     shared: &SharedMembers,
+    receipt_id: &[u8; 32],
     out: &mut Vec<u8>,
     row: &JournalRow,
     original: Option<&JournalRow>,
@@ -46,8 +48,7 @@ pub fn push_receipt_with(
     if let Some(evidence) = &evidence {
         push_reason(&mut receipt, evidence);
     }
-    let receipt_id = receipt_id_hex(row.decision().as_str(), &row.event_id);
-    receipt.plain("receipt_id", &receipt_id);
+    receipt.plain("receipt_id", receipt_id);
     receipt.copied(&shared.digest_to_release);
     receipt.text("ts_utc", &row.ts_utc);
     receipt.close();
