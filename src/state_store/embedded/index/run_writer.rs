@@ -23,6 +23,10 @@ const RUN_SYNC: Step = Step(Artefact::IndexRun, Operation::Sync);
 const RUN_RENAME: Step = Step(Artefact::IndexRun, Operation::Rename);
 const RUN_FOLDER_SYNC: Step = Step(Artefact::IndexRun, Operation::FolderSync);
 
+/// Bytes of blocks that are synced together while a run is written. A sync of the decision log waits for the device
+/// to take what it was given before, so a whole run must not be given to it at once.
+const SYNCED_BYTES: u64 = 1 << 20;
+
 /// A run being written.
 pub struct RunWriter {
     path: PathBuf,
@@ -32,6 +36,8 @@ pub struct RunWriter {
     filter: SectionWriter,
     index: SectionWriter,
     blocks: SectionWriter,
+    /// Where the blocks lie that are not synced yet.
+    unsynced_from: u64,
     line: [u8; FILTER_LINE],
     line_number: u64,
     pending: Vec<Slot>,
@@ -64,6 +70,7 @@ impl RunWriter {
             filter: SectionWriter::new(header.filter_at, buffer_bytes),
             index: SectionWriter::new(header.index_at, buffer_bytes),
             blocks: SectionWriter::new(header.blocks_at, buffer_bytes),
+            unsynced_from: header.blocks_at,
             line: [0; FILTER_LINE],
             line_number: 0,
             pending: Vec::with_capacity(BLOCK_ENTRIES),
@@ -113,7 +120,17 @@ impl RunWriter {
         self.index
             .push(&self.file, &prefix)
             .and_then(|()| self.blocks.push(&self.file, &page))
+            .and_then(|()| self.sync_some())
             .map_err(failed("write", &self.temporary))
+    }
+
+    /// Syncs when so much was written since the last time. What is promised is synced at the end.
+    fn sync_some(&mut self) -> std::io::Result<()> {
+        if self.blocks.at - self.unsynced_from < SYNCED_BYTES {
+            return Ok(());
+        }
+        self.unsynced_from = self.blocks.at;
+        self.file.sync_data()
     }
 
     /// Writes the rest and the header, syncs, and gives the run its name.

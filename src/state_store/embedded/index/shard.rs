@@ -4,7 +4,7 @@ use super::background::Background;
 use super::manifest::Coverage;
 use super::memory::MemTable;
 use super::merge::MergedScan;
-use super::shared::{Shared, View};
+use super::shared::{ShardPlace, Shared, View};
 use std::sync::Arc;
 use wellspring_domain::admission::decision::{IndexEntry, RowRef};
 use wellspring_domain::admission::index_format::Slot;
@@ -25,7 +25,7 @@ impl IndexShard {
     /// A shard over its opened runs.
     pub fn new(shared: Shared, background: Arc<Background>) -> IndexShard {
         IndexShard {
-            active: MemTable::with_limit(shared.place.plan.table_keys),
+            active: MemTable::with_limit(first_limit(&shared.place)),
             inserted: shared.coverage(),
             shared: Arc::new(shared),
             background,
@@ -74,6 +74,13 @@ impl IndexShard {
         }
         Ok(())
     }
+}
+
+/// Keys are spread evenly, so tables that begin together would be full together. The first of each shard has a
+/// limit of its own; from then on they take turns.
+fn first_limit(place: &ShardPlace) -> usize {
+    let part = (usize::from(place.shard) + 1) * place.plan.table_keys;
+    (part / usize::from(place.index_shards)).max(1)
 }
 
 impl AdmissionIndex for IndexShard {
