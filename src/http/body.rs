@@ -13,7 +13,7 @@ use wellspring_domain::json_scan::Scanner;
 /// A body with the room it takes.
 pub struct RoomedBody {
     /// The bytes.
-    pub bytes: Vec<u8>,
+    pub bytes: Bytes,
     /// Room for them and, if they were counted, for their events.
     pub credit: Credit,
 }
@@ -101,20 +101,29 @@ async fn collect(
     mut body: impl HttpBody<Data = Bytes> + Unpin,
     max: usize,
     expected: usize,
-) -> Result<Vec<u8>, Reading> {
-    let mut bytes = Vec::with_capacity(expected);
+) -> Result<Bytes, Reading> {
+    // Most bodies come in one piece, which is not copied.
+    let (mut first, mut all) = (Bytes::new(), Vec::new());
     while let Some(frame) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
         let frame = frame.map_err(|_| Reading::Broken)?;
         // Trailers say nothing about an event.
         let Ok(chunk) = frame.into_data() else {
             continue;
         };
-        if bytes.len() + chunk.len() > max {
+        if first.len().max(all.len()) + chunk.len() > max {
             return Err(Reading::TooLarge);
         }
-        bytes.extend_from_slice(&chunk);
+        if first.is_empty() {
+            first = chunk;
+            continue;
+        }
+        if all.is_empty() {
+            all.reserve(expected);
+            all.extend_from_slice(&first);
+        }
+        all.extend_from_slice(&chunk);
     }
-    Ok(bytes)
+    Ok(if all.is_empty() { first } else { all.into() })
 }
 
 /// Splits a batch body into the ranges of its envelopes: a JSON array, else one JSON text per line.

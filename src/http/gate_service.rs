@@ -61,7 +61,7 @@ impl Service<Request<Incoming>> for GateService {
 async fn answer_push(state: HttpState, request: Request<Incoming>) -> Response<AnswerBody> {
     let (head, body) = request.into_parts();
     match push_one(&state, &head.headers, body).await {
-        Ok(body) => json_head(200, AnswerBody::Whole(Some(body.into()))),
+        Ok(body) => json_head(200, AnswerBody::Whole(Some(body))),
         Err(refusal) => routed(refusal.into_response()),
     }
 }

@@ -3,7 +3,7 @@
 //! Order of checks: authentication, rate, health, room, body. Nothing is parsed for a caller that has not
 //! said who it is.
 
-use super::answer::{Refusal, json_bytes, json_response};
+use super::answer::{Refusal, json_bytes, json_head, json_response};
 use super::batch_answer::batch_answer;
 use super::body::{Wanted, read_body, split_batch, take_room};
 use super::state::HttpState;
@@ -22,7 +22,7 @@ use wellspring_domain::ports::EnvelopeBatch;
 pub async fn push(State(state): State<HttpState>, request: Request) -> Response {
     let (head, body) = request.into_parts();
     match push_one(&state, &head.headers, body).await {
-        Ok(body) => json_bytes(200, body),
+        Ok(body) => json_head(200, Body::from(body)),
         Err(refusal) => refusal.into_response(),
     }
 }
@@ -44,7 +44,7 @@ pub(super) async fn push_one(
     state: &HttpState,
     headers: &HeaderMap,
     body: impl HttpBody<Data = Bytes> + Unpin,
-) -> Result<Vec<u8>, Refusal> {
+) -> Result<Bytes, Refusal> {
     let actor = admit_caller(state, headers).await?;
     let limits = &state.limits;
     let wanted = Wanted {
@@ -94,7 +94,7 @@ async fn push_many(
     if ranges.is_empty() {
         return Ok(json_response(200, &json!({"results": []})));
     }
-    let ticket = hand_over(state, ranges, body.bytes, body.credit, &actor).await?;
+    let ticket = hand_over(state, ranges, body.bytes.into(), body.credit, &actor).await?;
     let answered = in_time(state, ticket.answered()).await?;
     Ok(json_bytes(200, batch_answer(state, &answered)))
 }

@@ -8,7 +8,7 @@ use wellspring_actors::ingestion_gate::messages::{Answer, Verdict};
 use wellspring_domain::admission::decision::{Decision, ReceiptContext, RowRef};
 use wellspring_domain::admission::intake::{JudgedBatch, JudgedItem};
 use wellspring_domain::admission::journal_row::{JournalOutcome, JournalRow};
-use wellspring_domain::admission::receipt::{RECEIPT_BYTES, ReceiptPlaces};
+use wellspring_domain::admission::receipt::ReceiptPlaces;
 use wellspring_domain::admission::receipt_writer::{SharedMembers, push_receipt_with};
 use wellspring_domain::canonical_json::push_string;
 use wellspring_domain::ids::{receipt_id_of, receipt_id_text};
@@ -93,14 +93,16 @@ impl ReceiptView {
             .unwrap_or_else(|_| copies.iter().map(|_| failed()).collect())
     }
 
-    /// `{"decision", "receipt", "receipt_ref"}` of an item (contract 7.1). A duplicate needs its ADMIT row.
-    pub fn decision(
+    /// Appends `{"decision", "receipt", "receipt_ref"}` of an item (contract 7.1). A duplicate needs its ADMIT row.
+    /// What was appended before an error is no answer.
+    pub fn push_decision(
         &mut self,
+        body: &mut Vec<u8>,
         position: u32,
         answer: &Answer,
         receipt_id: &ReceiptId,
         original: Option<&JournalRow>,
-    ) -> Result<Vec<u8>, Refusal> {
+    ) -> Result<(), Refusal> {
         let item = &self.judged.items[position as usize];
         let shared = &self.shared[usize::from(item.context)];
         let row = journal_row(&self.judged, item, answer, &shared.topic);
@@ -108,25 +110,16 @@ impl ReceiptView {
             paths: self.references.paths(item.run),
             layout: self.state.layout,
         };
-        let mut body = Vec::with_capacity(RECEIPT_BYTES);
         body.extend_from_slice(b"{\"decision\":");
-        push_string(&mut body, row.decision().as_str());
+        push_string(body, row.decision().as_str());
         body.extend_from_slice(b",\"receipt\":");
-        let receipt = push_receipt_with(
-            &shared.members,
-            receipt_id,
-            &mut body,
-            &row,
-            original,
-            &places,
-        );
+        let receipt = push_receipt_with(&shared.members, receipt_id, body, &row, original, &places);
         receipt.map_err(|error| unavailable(&error.to_string()))?;
         body.extend_from_slice(b",\"receipt_ref\":");
         let receipt_id = || String::from_utf8_lossy(receipt_id).into_owned();
-        self.references
-            .push(&mut body, item.run, answer.row, receipt_id);
+        self.references.push(body, item.run, answer.row, receipt_id);
         body.push(b'}');
-        Ok(body)
+        Ok(())
     }
 }
 

@@ -11,7 +11,9 @@ use super::body::RoomedBody;
 use super::ingest::refusal_of;
 use super::receipt_view::{ReceiptId, ReceiptView};
 use super::state::HttpState;
+use bytes::Bytes;
 use futures::future::{Either, select};
+use std::ops::Range;
 use std::pin::pin;
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
@@ -27,8 +29,11 @@ const EVENTS_MAX: usize = 512;
 /// Bytes behind which a batch takes no further event.
 const BYTES_MAX: usize = 1 << 20;
 
+/// Bytes of a usual answer.
+const ANSWER_BYTES: usize = 1536;
+
 /// The body of an answer, or why there is none.
-pub type PushAnswer = Result<Vec<u8>, Refusal>;
+pub type PushAnswer = Result<Bytes, Refusal>;
 
 /// Where requests hand their events over.
 pub struct SinglePushes {
@@ -117,7 +122,7 @@ fn batches(pushes: impl Iterator<Item = SinglePush>) -> Vec<Batch> {
 
 impl Batch {
     fn of(push: SinglePush) -> Batch {
-        let bytes = push.body.bytes;
+        let bytes = push.body.bytes.to_vec();
         let whole = 0..bytes.len() as u32;
         Batch {
             caller: push.caller,
@@ -159,7 +164,11 @@ impl Batch {
             }
         };
         let view = ReceiptView::new(state.clone(), ticket.judged().clone());
-        let mut answering = Answering { view, replies };
+        let mut answering = Answering {
+            view,
+            replies,
+            bodies: Bodies::default(),
+        };
         let is_late = {
             let all = pin!(answering.all(ticket));
             matches!(select(all, late).await, Either::Right(_))
@@ -190,9 +199,41 @@ impl Replies {
     }
 }
 
+/// Bodies of answers that go out together: one piece of memory, and each answer holds a part of it.
+#[derive(Default)]
+struct Bodies {
+    text: Vec<u8>,
+    parts: Vec<(u32, Result<Range<usize>, Refusal>)>,
+}
+
+impl Bodies {
+    /// Makes room for so many.
+    fn reserve(&mut self, count: usize) {
+        self.text.reserve(count * ANSWER_BYTES);
+        self.parts.reserve(count);
+    }
+
+    /// Adds the body that `write` appends for an event of the batch.
+    fn add(&mut self, index: u32, write: impl FnOnce(&mut Vec<u8>) -> Result<(), Refusal>) {
+        let start = self.text.len();
+        let written = write(&mut self.text);
+        let part = written.map(|()| start..self.text.len());
+        self.parts.push((index, part));
+    }
+
+    /// Sends all of them.
+    fn send(&mut self, replies: &mut Replies) {
+        let text = Bytes::from(std::mem::take(&mut self.text));
+        for (index, part) in self.parts.drain(..) {
+            replies.send(index, part.map(|part| text.slice(part)));
+        }
+    }
+}
+
 struct Answering {
     view: ReceiptView,
     replies: Replies,
+    bodies: Bodies,
 }
 
 impl Answering {
@@ -203,9 +244,11 @@ impl Answering {
         while let Some(answers) = ticket.next().await {
             let (copies, others): (Vec<_>, Vec<_>) = answers.into_iter().partition(is_duplicate);
             let ids = self.view.receipt_ids(&others);
+            self.bodies.reserve(others.len());
             for ((position, answer), id) in others.into_iter().zip(ids) {
                 self.answer(position, &answer, &id);
             }
+            self.bodies.send(&mut self.replies);
             if !copies.is_empty() {
                 self.answer_duplicates(copies).await;
             }
@@ -215,30 +258,31 @@ impl Answering {
     fn answer(&mut self, position: u32, answer: &Answer, receipt_id: &ReceiptId) {
         let item = &self.view.judged().items[position as usize];
         let index = item.index;
-        let body = match answer.verdict {
-            Verdict::Retry { code } => {
-                let event_id = self.view.judged().text(&item.event_id);
-                Err(Refusal::new(503, code)
-                    .detail(String::from_utf8_lossy(event_id))
-                    .retry_after_ms(RETRY_AFTER_MS))
-            }
-            _ => self.view.decision(position, answer, receipt_id, None),
-        };
-        self.replies.send(index, body);
+        if let Verdict::Retry { code } = answer.verdict {
+            let event_id = String::from_utf8_lossy(self.view.judged().text(&item.event_id));
+            let refusal = Refusal::new(503, code).detail(event_id);
+            let again = refusal.retry_after_ms(RETRY_AFTER_MS);
+            return self.replies.send(index, Err(again));
+        }
+        let view = &mut self.view;
+        self.bodies.add(index, |body| {
+            view.push_decision(body, position, answer, receipt_id, None)
+        });
     }
 
     /// Their receipts tell of the first event's admission, which has to be read from its journal.
     async fn answer_duplicates(&mut self, copies: Vec<(u32, Answer)>) {
         let rows = self.view.read_originals(&copies).await;
         let ids = self.view.receipt_ids(&copies);
+        self.bodies.reserve(copies.len());
         for (((position, answer), row), id) in copies.into_iter().zip(rows).zip(ids) {
             let index = self.view.judged().items[position as usize].index;
-            let body = row.and_then(|row| {
-                let original = row.as_ref();
-                self.view.decision(position, &answer, &id, original)
+            let view = &mut self.view;
+            self.bodies.add(index, |body| {
+                view.push_decision(body, position, &answer, &id, row?.as_ref())
             });
-            self.replies.send(index, body);
         }
+        self.bodies.send(&mut self.replies);
     }
 }
 
@@ -254,7 +298,10 @@ mod tests {
     fn push(credits: &Credits, caller: &str, bytes: Vec<u8>) -> SinglePush {
         let credit = credits.try_take(1, bytes.len() as u32).expect("room");
         SinglePush {
-            body: RoomedBody { bytes, credit },
+            body: RoomedBody {
+                bytes: bytes.into(),
+                credit,
+            },
             caller: Arc::new(Actor {
                 actor_id: format!("SYSTEM::{caller}"),
                 source_type: "SYSTEM".to_owned(),
