@@ -4,6 +4,7 @@
 //! and neither its body nor its answer is put into a box. Everything else goes through the router, which would find
 //! that handler, too.
 
+use super::activity::Activity;
 use super::answer::json_head;
 use super::ingest::push_one;
 use super::panicked;
@@ -25,11 +26,12 @@ use wellspring_actors::runtime::BoxFuture;
 /// Where single events are pushed (contract 7.1).
 pub const PUSH_ROUTE: &str = "/v1/ingest/push";
 
-/// The service of all connections of a gate. Clones are cheap.
+/// The service of the connections of a gate. Clones are cheap.
 #[derive(Clone)]
 pub struct GateService {
     state: HttpState,
     router: TowerToHyperService<Router>,
+    activity: Activity,
 }
 
 impl GateService {
@@ -38,6 +40,15 @@ impl GateService {
         GateService {
             state,
             router: TowerToHyperService::new(router),
+            activity: Activity::default(),
+        }
+    }
+
+    /// The same for one connection, which is told of its requests.
+    pub fn on_connection(&self, activity: Activity) -> GateService {
+        GateService {
+            activity,
+            ..self.clone()
         }
     }
 }
@@ -48,13 +59,22 @@ impl Service<Request<Incoming>> for GateService {
     type Future = BoxFuture<'static, Result<Response<AnswerBody>, Infallible>>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
+        let handling = self.activity.handle();
         if request.method() == Method::POST && request.uri().path() == PUSH_ROUTE {
             let answer = AssertUnwindSafe(answer_push(self.state.clone(), request));
             let or_panicked = |answer: Result<_, _>| answer.unwrap_or_else(|p| routed(panicked(p)));
-            return Box::pin(answer.catch_unwind().map(or_panicked).map(Ok));
+            return Box::pin(async move {
+                let answer = or_panicked(answer.catch_unwind().await);
+                drop(handling);
+                Ok(answer)
+            });
         }
         let answer = self.router.call(request);
-        Box::pin(answer.map(|answer| answer.map(routed)))
+        Box::pin(async move {
+            let answer = answer.await.map(routed);
+            drop(handling);
+            answer
+        })
     }
 }
 

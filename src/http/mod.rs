@@ -1,6 +1,7 @@
 //! HTTP surfaces: HTTP <-> handles, no rules.
 
-pub mod answer;
+pub mod activity;
+mod answer;
 mod batch_answer;
 pub mod body;
 pub mod gate_service;

@@ -1,8 +1,9 @@
-//! Serving connections: bounded in number, with a deadline for the request head, closed gracefully.
+//! Serving connections: bounded in number, with a deadline for whoever does not go on, closed gracefully.
 
+use super::activity::{ActiveStream, Activity};
 use super::gate_service::GateService;
 use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use hyper_util::server::graceful::GracefulShutdown;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +16,7 @@ use tokio::sync::{Semaphore, watch};
 pub struct ServerLimits {
     /// Most connections at once; more are answered 503 and closed.
     pub connections_max: usize,
-    /// Longest time a client may take to send a request head.
+    /// Longest time a client may take to send a request head, or to take anything of an answer.
     pub header_timeout: Duration,
     /// Longest time open connections get to finish when the server stops.
     pub drain_deadline: Duration,
@@ -60,18 +61,22 @@ pub async fn serve(
         };
         // Small answers must not wait for more.
         let _ = stream.set_nodelay(true);
+        let activity = Activity::default();
+        let service = service.on_connection(activity.clone());
+        let stream = TokioIo::new(ActiveStream::new(stream, activity.clone()));
         let mut builder = http1::Builder::new();
         builder
-            .timer(TokioTimer::new())
-            .header_read_timeout(limits.header_timeout)
             .max_buf_size(16 * 1024)
             // Head and body of an answer are small: one copy costs less than a write of two parts.
             .writev(false);
-        let connection = builder.serve_connection(TokioIo::new(stream), service.clone());
-        let connection = graceful.watch(connection);
+        let connection = graceful.watch(builder.serve_connection(stream, service));
         tokio::spawn(async move {
-            // A client that breaks its connection is its own problem.
-            let _ = connection.await;
+            tokio::select! {
+                biased;
+                // A client that breaks its connection is its own problem.
+                _ended = connection => {}
+                () = activity.stalled(limits.header_timeout) => {}
+            }
             drop(place);
         });
     }
