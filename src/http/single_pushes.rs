@@ -21,6 +21,7 @@ use wellspring_actors::ingestion_gate::handle::{RETRY_AFTER_MS, Ticket};
 use wellspring_actors::ingestion_gate::messages::{Answer, Verdict};
 use wellspring_actors::runtime::credit::Credit;
 use wellspring_domain::admission::decision::Actor;
+use wellspring_domain::admission::receipt::RECEIPT_BYTES;
 use wellspring_domain::ports::EnvelopeBatch;
 
 /// Most events of one batch.
@@ -28,9 +29,6 @@ const EVENTS_MAX: usize = 512;
 
 /// Bytes behind which a batch takes no further event.
 const BYTES_MAX: usize = 1 << 20;
-
-/// Bytes of a usual answer.
-const ANSWER_BYTES: usize = 1536;
 
 /// The body of an answer, or why there is none.
 pub type PushAnswer = Result<Bytes, Refusal>;
@@ -209,7 +207,7 @@ struct Bodies {
 impl Bodies {
     /// Makes room for so many.
     fn reserve(&mut self, count: usize) {
-        self.text.reserve(count * ANSWER_BYTES);
+        self.text.reserve(count * RECEIPT_BYTES);
         self.parts.reserve(count);
     }
 
