@@ -406,7 +406,7 @@ pub struct RunLayout {
     pub admission_shards: u16,
     /// Number of index shards.
     pub index_shards: u16,
-    /// Memory cap of one index shard's table and caches, bytes.
+    /// Memory cap of one index shard's tables and buffers, bytes.
     pub index_shard_memory_bytes: usize,
 }
 

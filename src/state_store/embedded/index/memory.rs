@@ -40,6 +40,9 @@ impl MemoryPlan {
 pub struct MemTable {
     slots: Vec<Slot>,
     numbers: HashTable<u32>,
+    /// Keys it has room for.
+    room: usize,
+    /// Keys after which it is full this time.
     limit: usize,
 }
 
@@ -49,7 +52,16 @@ impl MemTable {
         MemTable {
             slots: Vec::with_capacity(limit),
             numbers: HashTable::with_capacity(limit),
+            room: limit,
             limit,
+        }
+    }
+
+    /// The same table, full earlier until it is cleared.
+    pub fn full_at(self, limit: usize) -> MemTable {
+        MemTable {
+            limit: limit.min(self.room),
+            ..self
         }
     }
 
@@ -57,6 +69,7 @@ impl MemTable {
     pub fn clear(&mut self) {
         self.slots.clear();
         self.numbers.clear();
+        self.limit = self.room;
     }
 
     /// Adds a key, or replaces what was known of it.
@@ -172,6 +185,25 @@ mod tests {
         let memory = table.memory_bytes();
         table.clear();
         assert_eq!((table.len(), table.get(&keys[0])), (0, None));
+        assert_eq!(table.memory_bytes(), memory);
+    }
+
+    #[test]
+    fn a_table_that_is_full_early_once_has_all_its_room_the_next_time() {
+        let mut table = MemTable::with_limit(10).full_at(4);
+        let memory = table.memory_bytes();
+        let filled = |table: &mut MemTable| {
+            for number in 0u32.. {
+                if table.is_full() {
+                    break;
+                }
+                table.insert(&Hash32::of(&number.to_be_bytes()), entry(number));
+            }
+            table.len()
+        };
+        assert_eq!(filled(&mut table), 4);
+        table.clear();
+        assert_eq!(filled(&mut table), 10);
         assert_eq!(table.memory_bytes(), memory);
     }
 }

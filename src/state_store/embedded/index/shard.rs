@@ -24,8 +24,9 @@ pub struct IndexShard {
 impl IndexShard {
     /// A shard over its opened runs.
     pub fn new(shared: Shared, background: Arc<Background>) -> IndexShard {
+        let room = shared.place.plan.table_keys;
         IndexShard {
-            active: MemTable::with_limit(first_limit(&shared.place)),
+            active: MemTable::with_limit(room).full_at(first_limit(&shared.place)),
             inserted: shared.coverage(),
             shared: Arc::new(shared),
             background,
