@@ -171,7 +171,7 @@ impl<'a> Scanner<'a> {
 
     /// White space before the next token; its presence means the text is not normal.
     pub fn skip_space(&mut self) {
-        while matches!(self.peek(), Some(b' ' | b'\n' | b'\r' | b'\t')) {
+        while self.peek().is_some_and(is_space) {
             self.normal = false;
             self.at += 1;
         }
@@ -465,6 +465,11 @@ fn special_bytes(word: u64) -> u64 {
     let backslash = zero(word ^ (ONES * u64::from(b'\\')));
     let delete = zero(word ^ (ONES * 0x7F));
     (control | quote | backslash | delete | word) & HIGH
+}
+
+/// White space of JSON.
+pub fn is_space(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\n' | b'\r' | b'\t')
 }
 
 #[cfg(test)]

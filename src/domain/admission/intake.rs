@@ -17,7 +17,7 @@ use crate::admission::policy::EventRule;
 use crate::admission::quarantine::draft;
 use crate::admission::routing::partition_key_text;
 use crate::ids::{Hash32, dedupe_key_text, payload_hash_text};
-use crate::json_scan::ValueKind;
+use crate::json_scan::{ValueKind, is_space};
 use crate::ports::EnvelopeBatch;
 use crate::run_paths::PlatformRunId;
 use serde_json::{Map, Value};
@@ -392,11 +392,14 @@ impl Judge<'_> {
 
 /// Where an event lies without the white space around it: a line break at its end is no other spelling of it.
 fn without_outer_space(bytes: &[u8], range: &Range<u32>) -> Range<u32> {
-    let is_space = |byte: &u8| matches!(byte, b' ' | b'\t' | b'\n' | b'\r');
     let whole = &bytes[range.start as usize..range.end as usize];
-    let leading = whole.iter().take_while(|byte| is_space(byte)).count();
+    let leading = whole.iter().take_while(|byte| is_space(**byte)).count();
     let rest = &whole[leading..];
-    let trailing = rest.iter().rev().take_while(|byte| is_space(byte)).count();
+    let trailing = rest
+        .iter()
+        .rev()
+        .take_while(|byte| is_space(**byte))
+        .count();
     range.start + leading as u32..range.end - trailing as u32
 }
 

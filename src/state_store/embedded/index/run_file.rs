@@ -121,19 +121,23 @@ impl Run {
     /// Reads a byte of every key's filter line, with nothing between that waits for one: lines lie anywhere in
     /// the filter, so each is a cache miss, and these misses overlap.
     fn fetch_lines(&self, keys: &[Hash32]) {
-        if let Section::Resident(bytes) = &self.filter {
-            let (lines, _) = bytes.as_chunks::<FILTER_LINE>();
-            let line = |key| &lines[filter_line_of(key, self.header.filter_lines) as usize];
-            std::hint::black_box(keys.iter().fold(0, |seen, key| seen ^ line(key)[0]));
-        }
+        let lines = keys.iter().filter_map(|key| self.resident_line(key));
+        std::hint::black_box(lines.fold(0, |seen, line| seen ^ line[0]));
+    }
+
+    fn resident_line(&self, key: &Hash32) -> Option<&[u8; FILTER_LINE]> {
+        let Section::Resident(bytes) = &self.filter else {
+            return None;
+        };
+        let (lines, _) = bytes.as_chunks::<FILTER_LINE>();
+        Some(&lines[filter_line_of(key, self.header.filter_lines) as usize])
     }
 
     fn may_hold(&self, key: &Hash32) -> Result<bool, StoreError> {
-        let number = filter_line_of(key, self.header.filter_lines);
-        if let Section::Resident(bytes) = &self.filter {
-            let (lines, _) = bytes.as_chunks::<FILTER_LINE>();
-            return Ok(filter_may_hold(&lines[number as usize], key));
+        if let Some(line) = self.resident_line(key) {
+            return Ok(filter_may_hold(line, key));
         }
+        let number = filter_line_of(key, self.header.filter_lines);
         let mut line = [0u8; FILTER_LINE];
         self.filter
             .read(&self.file, number * FILTER_LINE as u64, &mut line)
