@@ -21,6 +21,7 @@ use support::report::Goal;
 use support::session::Session;
 use support::world::World;
 use wellspring::daemon::live_tree;
+use wellspring::http::answer_form::{PREFER, RETURN_MINIMAL};
 use wellspring_domain::ports::EnvelopeBatch;
 
 #[global_allocator]
@@ -41,7 +42,13 @@ fn main() {
     let batches = world.batches(BATCH);
     let envelopes = world.folder.path().join("envelopes");
     write_envelopes(&envelopes, &batches);
-    for connections in [512, 32] {
+    let minimal = format!("{PREFER}: {RETURN_MINIMAL}\r\n");
+    for (connections, headers) in [
+        (512, String::new()),
+        (512, minimal.clone()),
+        (32, String::new()),
+        (32, minimal),
+    ] {
         let load = Load {
             address: ([127, 0, 0, 1], 0).into(),
             path: "/v1/ingest/push".to_owned(),
@@ -49,6 +56,7 @@ fn main() {
             envelopes: envelopes.clone(),
             per_request: 1,
             events: single,
+            headers,
             status: 200,
         };
         single_push(&mut session, &world, &load);
@@ -60,6 +68,7 @@ fn main() {
         envelopes,
         per_request: BATCH,
         events: batched,
+        headers: String::new(),
         status: 200,
     };
     batch_push(&mut session, &world, &load, &batches);
@@ -67,7 +76,13 @@ fn main() {
 }
 
 fn single_push(session: &mut Session, world: &World, load: &Load) {
-    let name = format!("HTTP single push, {} connections", load.connections);
+    let name = match load.headers.trim() {
+        "" => format!("HTTP single push, {} connections", load.connections),
+        headers => format!(
+            "HTTP single push, {} connections, {headers}",
+            load.connections
+        ),
+    };
     let work = session.work(&name, load.events as u64);
     let work = work
         .way("floor: bare axum, 202", |watch| bare(watch, load))

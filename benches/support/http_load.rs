@@ -31,6 +31,8 @@ pub struct Load {
     pub per_request: usize,
     /// Envelopes in all.
     pub events: usize,
+    /// Lines of the head beside the usual ones, each with its end.
+    pub headers: String,
     /// Status every answer must have.
     pub status: u16,
 }
@@ -125,10 +127,11 @@ fn requests_of(load: &Load) -> Vec<Vec<u8>> {
     let request = |lines: &[&[u8]]| {
         let body = lines.concat();
         let mut request = format!(
-            "POST {} HTTP/1.1\r\nhost: {}\r\ncontent-type: {kind}\r\ncontent-length: {}\r\n\r\n",
+            "POST {} HTTP/1.1\r\nhost: {}\r\ncontent-type: {kind}\r\ncontent-length: {}\r\n{}\r\n",
             load.path,
             load.address,
-            body.len()
+            body.len(),
+            load.headers
         )
         .into_bytes();
         request.extend_from_slice(&body);

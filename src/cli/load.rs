@@ -2,6 +2,7 @@
 
 use super::output::{OutputFormat, TableView, bytes, grouped, print_json, print_table};
 use super::{CliContext, Outcome, progress};
+use crate::http::answer_form::AnswerForm;
 use crate::load::http_connection::HttpGateAddress;
 use crate::load::producer::PushKind;
 use crate::load::report::LoadReport;
@@ -45,6 +46,9 @@ pub struct LoadArgs {
     /// One event per request instead of batches (with --url).
     #[arg(long, requires = "url")]
     single: bool,
+    /// Ask for decisions without their receipts, `Prefer: return=minimal` (with --single).
+    #[arg(long, requires = "single")]
+    minimal: bool,
     /// Process of the gate, so that its processor time counts, too (with --url).
     #[arg(long, value_name = "PID", requires = "url")]
     gate_pid: Option<u32>,
@@ -252,9 +256,10 @@ impl LoadArgs {
             None => Target::InProcess,
             Some(address) => Target::Http {
                 address: HttpGateAddress { auth, ..address },
-                kind: match self.single {
-                    true => PushKind::Single,
-                    false => PushKind::Batch,
+                kind: match (self.single, self.minimal) {
+                    (true, true) => PushKind::Single(AnswerForm::Reference),
+                    (true, false) => PushKind::Single(AnswerForm::Receipt),
+                    (false, _) => PushKind::Batch,
                 },
                 gate_process: self.gate_pid,
                 runs_root: self

@@ -198,20 +198,32 @@ fn push_unit(out: &mut Vec<u8>, unit: u16) {
     }
 }
 
-/// An unsigned integer in plain decimal.
+/// The numbers from 00 to 99.
+const PAIRS: [[u8; 2]; 100] = {
+    let mut pairs = [[0; 2]; 100];
+    let mut number = 0;
+    while number < 100 {
+        pairs[number] = [b'0' + (number / 10) as u8, b'0' + (number % 10) as u8];
+        number += 1;
+    }
+    pairs
+};
+
+/// An unsigned integer in plain decimal, two digits at a time.
 #[inline]
 pub fn push_u64(out: &mut Vec<u8>, value: u64) {
     let mut buffer = [0u8; 20];
     let mut at = buffer.len();
     let mut rest = value;
     loop {
-        at -= 1;
-        buffer[at] = b'0' + (rest % 10) as u8;
-        rest /= 10;
-        if rest == 0 {
+        at -= 2;
+        buffer[at..at + 2].copy_from_slice(&PAIRS[(rest % 100) as usize]);
+        if rest < 100 {
             break;
         }
+        rest /= 100;
     }
+    at += usize::from(rest < 10);
     out.extend_from_slice(&buffer[at..]);
 }
 
@@ -239,8 +251,35 @@ pub fn push_f64(out: &mut Vec<u8>, value: f64) {
         out.extend_from_slice(b"0.0");
         return;
     }
+    if push_hundredths(out, value.abs()) {
+        return;
+    }
+    push_shortest(out, value.abs());
+}
+
+/// Writes a positive number that is a whole count of hundredths, as amounts of money are; false for any other.
+///
+/// The count is exact and its hundredth the number nearest to it, so the number is what these at most fifteen
+/// digits are read as. No other fifteen digits are read as the same number, so none are shorter.
+fn push_hundredths(out: &mut Vec<u8>, value: f64) -> bool {
+    let hundredths = (value * 100.0).round();
+    if !(1.0..1e15).contains(&hundredths) || hundredths / 100.0 != value {
+        return false;
+    }
+    let hundredths = hundredths as u64;
+    push_u64(out, hundredths / 100);
+    let [tens, ones] = PAIRS[(hundredths % 100) as usize];
+    out.extend_from_slice(&[b'.', tens]);
+    if ones != b'0' {
+        out.push(ones);
+    }
+    true
+}
+
+/// Any positive finite number.
+fn push_shortest(out: &mut Vec<u8>, value: f64) {
     let mut buffer = ryu::Buffer::new();
-    let (digits, count, exponent) = shortest_digits(buffer.format_finite(value.abs()));
+    let (digits, count, exponent) = shortest_digits(buffer.format_finite(value));
     push_layout(out, &digits[..count], exponent);
 }
 
@@ -386,6 +425,18 @@ mod tests {
             let value = f64::from_bits(bits);
             prop_assume!(value.is_finite());
             prop_assert_eq!(float(value).parse::<f64>().unwrap().to_bits(), value.to_bits());
+        }
+
+        #[test]
+        fn hundredths_are_written_as_the_general_way_writes_them(count in 0u64..1_000_000_000_000_000, nearby in -2i64..3) {
+            for value in [count as f64 / 100.0, (count % 100_000) as f64 / 100.0, count as f64] {
+                let value = f64::from_bits((value.to_bits() as i64).saturating_add(nearby).max(1) as u64);
+                let (mut short, mut general) = (Vec::new(), Vec::new());
+                push_shortest(&mut general, value);
+                if push_hundredths(&mut short, value) {
+                    prop_assert_eq!(String::from_utf8(short), String::from_utf8(general));
+                }
+            }
         }
 
         #[test]

@@ -407,7 +407,7 @@ impl RunningGate {
             single_pushes,
             auth: auth_policy(&self.settings)?,
             auth_header: security.api_key_header.clone(),
-            rate: Mutex::new(RateWindow::new(security.push_rate_limit_per_minute)),
+            rate: RateWindow::new(security.push_rate_limit_per_minute).map(Mutex::new),
             limits: HttpLimits {
                 body_bytes_max: gate.body_bytes_max as usize,
                 batch_body_bytes_max: gate.batch_body_bytes_max as usize,

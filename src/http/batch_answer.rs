@@ -5,17 +5,12 @@
 
 use super::answer::Refusal;
 use super::ingest::refusal_of;
-use super::receipt_view::decision_of;
-use super::references::References;
+use super::references::{OUTCOME_BYTES, References};
 use super::state::HttpParts;
 use wellspring_actors::ingestion_gate::handle::{Answered, RETRY_AFTER_MS};
-use wellspring_actors::ingestion_gate::messages::{Answer, Verdict};
-use wellspring_domain::admission::intake::{JudgedBatch, JudgedItem};
-use wellspring_domain::canonical_json::{push_cj, push_string};
-use wellspring_domain::ids::receipt_id;
-
-/// Bytes of a usual item, so that the answer is not moved while it grows.
-const ITEM_BYTES: usize = 192;
+use wellspring_actors::ingestion_gate::messages::Verdict;
+use wellspring_domain::admission::intake::JudgedBatch;
+use wellspring_domain::canonical_json::push_cj;
 
 /// Who answers one item of the batch: the decision of a judged item, or a refusal.
 #[derive(Clone, Copy)]
@@ -27,7 +22,7 @@ enum Source {
 /// The body of the answer: one result per event, in order.
 pub fn batch_answer(state: &HttpParts, answered: &Answered) -> Vec<u8> {
     let judged = &*answered.judged;
-    let mut body = Vec::with_capacity(32 + ITEM_BYTES * answered.answers.len());
+    let mut body = Vec::with_capacity(32 + OUTCOME_BYTES * answered.answers.len());
     let mut references = References::new(&state.runs_root, state.layout, judged);
     body.extend_from_slice(b"{\"results\":[");
     for (place, from) in in_order(judged).into_iter().enumerate() {
@@ -36,13 +31,14 @@ pub fn batch_answer(state: &HttpParts, answered: &Answered) -> Vec<u8> {
         }
         match from {
             Source::Judged(at) => {
-                push_item(
-                    &mut body,
-                    judged,
-                    &mut references,
-                    &judged.items[at],
-                    &answered.answers[at],
-                );
+                let (item, answer) = (&judged.items[at], &answered.answers[at]);
+                match answer.verdict {
+                    Verdict::Retry { code } => {
+                        let refusal = Refusal::new(503, code).retry_after_ms(RETRY_AFTER_MS);
+                        push_cj(&mut body, &refusal.item());
+                    }
+                    _ => references.push_outcome(&mut body, judged, item, answer),
+                }
             }
             Source::Immediate(at) => {
                 push_cj(&mut body, &refusal_of(&judged.immediate[at].1).item());
@@ -63,29 +59,4 @@ fn in_order(judged: &JudgedBatch) -> Vec<Source> {
         order[*index as usize] = Source::Immediate(at);
     }
     order
-}
-
-fn push_item(
-    body: &mut Vec<u8>,
-    judged: &JudgedBatch,
-    references: &mut References,
-    item: &JudgedItem,
-    answer: &Answer,
-) {
-    if let Verdict::Retry { code } = answer.verdict {
-        let refusal = Refusal::new(503, code).retry_after_ms(RETRY_AFTER_MS);
-        return push_cj(body, &refusal.item());
-    }
-    body.extend_from_slice(b"{\"decision\":");
-    push_string(body, decision_of(answer).as_str());
-    if let Verdict::Quarantined { code } = answer.verdict {
-        body.extend_from_slice(b",\"reason_code\":");
-        push_string(body, code);
-    }
-    body.extend_from_slice(b",\"receipt_ref\":");
-    references.push(body, item.run, answer.row, || {
-        let event_id = String::from_utf8_lossy(judged.text(&item.event_id));
-        receipt_id(decision_of(answer).as_str(), &event_id)
-    });
-    body.push(b'}');
 }

@@ -5,7 +5,6 @@
 //! that handler, too.
 
 use super::activity::Activity;
-use super::answer::json_head;
 use super::ingest::push_one;
 use super::panicked;
 use super::state::HttpState;
@@ -81,7 +80,7 @@ impl Service<Request<Incoming>> for GateService {
 async fn answer_push(state: HttpState, request: Request<Incoming>) -> Response<AnswerBody> {
     let (head, body) = request.into_parts();
     match push_one(&state, &head.headers, body).await {
-        Ok(body) => json_head(200, AnswerBody::Whole(Some(body))),
+        Ok(answer) => answer.map(|body| AnswerBody::Whole(Some(body))),
         Err(refusal) => routed(refusal.into_response()),
     }
 }

@@ -4,6 +4,7 @@
 //! said who it is.
 
 use super::answer::{Refusal, json_bytes, json_head, json_response};
+use super::answer_form::{APPLIED, AnswerForm};
 use super::batch_answer::batch_answer;
 use super::body::{Wanted, read_body, split_batch, take_room};
 use super::state::HttpState;
@@ -22,7 +23,7 @@ use wellspring_domain::ports::EnvelopeBatch;
 pub async fn push(State(state): State<HttpState>, request: Request) -> Response {
     let (head, body) = request.into_parts();
     match push_one(&state, &head.headers, body).await {
-        Ok(body) => json_head(200, Body::from(body)),
+        Ok(answer) => answer.map(Body::from),
         Err(refusal) => refusal.into_response(),
     }
 }
@@ -39,12 +40,12 @@ pub async fn push_batch(
     }
 }
 
-/// Pushes the envelope in a body; gives the body of the answer.
+/// Pushes the envelope in a body; gives the answer in the form the caller prefers.
 pub(super) async fn push_one(
     state: &HttpState,
     headers: &HeaderMap,
     body: impl HttpBody<Data = Bytes> + Unpin,
-) -> Result<Bytes, Refusal> {
+) -> Result<Response<Bytes>, Refusal> {
     let actor = admit_caller(state, headers).await?;
     let limits = &state.limits;
     let wanted = Wanted {
@@ -53,9 +54,15 @@ pub(super) async fn push_one(
         deadline: limits.request_timeout,
     };
     let body = read_body(headers, body, wanted, state.gate.credits()).await?;
-    let answer = state.single_pushes.push(body, actor).await;
+    let form = AnswerForm::of(headers);
+    let answer = state.single_pushes.push(body, actor, form).await;
     let unknown = |_| Refusal::new(503, "PUBLISH_AMBIGUOUS_RETRY").retry_after_ms(RETRY_AFTER_MS);
-    answer.await.map_err(unknown)?
+    let mut response = json_head(200, answer.await.map_err(unknown)??);
+    if form == AnswerForm::Reference {
+        let (name, value) = APPLIED;
+        response.headers_mut().insert(name, value);
+    }
+    Ok(response)
 }
 
 async fn push_many(

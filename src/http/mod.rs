@@ -2,6 +2,7 @@
 
 pub mod activity;
 mod answer;
+pub mod answer_form;
 mod batch_answer;
 pub mod body;
 pub mod gate_service;

@@ -1,9 +1,9 @@
-//! The decision on one event as its pusher sees it: with the whole receipt.
+//! The decision on one event as its pusher sees it: with the whole receipt, or with where that is.
 
 use super::answer::Refusal;
 use super::references::References;
 use super::state::HttpState;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use wellspring_actors::ingestion_gate::messages::{Answer, Verdict};
 use wellspring_domain::admission::decision::{Decision, ReceiptContext, RowRef};
 use wellspring_domain::admission::intake::{JudgedBatch, JudgedItem};
@@ -19,8 +19,8 @@ pub struct ReceiptView {
     state: HttpState,
     judged: Arc<JudgedBatch>,
     references: References,
-    /// By context of the batch.
-    shared: Vec<ContextMembers>,
+    /// By context of the batch; made for the first receipt.
+    shared: OnceLock<Vec<ContextMembers>>,
     hashes: HashBatch,
 }
 
@@ -36,14 +36,20 @@ pub type ReceiptId = [u8; 32];
 impl ReceiptView {
     /// Of a judged batch.
     pub fn new(state: HttpState, judged: Arc<JudgedBatch>) -> ReceiptView {
-        let contexts = judged.contexts.iter();
         ReceiptView {
             references: References::new(&state.runs_root, state.layout, &judged),
-            shared: contexts.map(ContextMembers::of).collect(),
+            shared: OnceLock::new(),
             hashes: HashBatch::default(),
             state,
             judged,
         }
+    }
+
+    /// Appends the decision on an item and where its receipt is.
+    pub fn push_outcome(&mut self, body: &mut Vec<u8>, position: u32, answer: &Answer) {
+        let item = &self.judged.items[position as usize];
+        self.references
+            .push_outcome(body, &self.judged, item, answer);
     }
 
     /// The receipt ids that belong to some answers, in their order.
@@ -61,7 +67,7 @@ impl ReceiptView {
     }
 
     /// The batch.
-    pub fn judged(&self) -> &JudgedBatch {
+    pub fn judged(&self) -> &Arc<JudgedBatch> {
         &self.judged
     }
 
@@ -104,7 +110,11 @@ impl ReceiptView {
         original: Option<&JournalRow>,
     ) -> Result<(), Refusal> {
         let item = &self.judged.items[position as usize];
-        let shared = &self.shared[usize::from(item.context)];
+        let contexts = self.judged.contexts.iter();
+        let shared = self
+            .shared
+            .get_or_init(|| contexts.map(ContextMembers::of).collect());
+        let shared = &shared[usize::from(item.context)];
         let row = journal_row(&self.judged, item, answer, &shared.topic);
         let places = ReceiptPlaces {
             paths: self.references.paths(item.run),

@@ -7,9 +7,11 @@
 //! whose answer is lost sends it again.
 
 use super::answer::Refusal;
+use super::answer_form::AnswerForm;
 use super::body::RoomedBody;
 use super::ingest::refusal_of;
-use super::receipt_view::{ReceiptId, ReceiptView};
+use super::receipt_view::ReceiptView;
+use super::references::OUTCOME_BYTES;
 use super::state::HttpState;
 use bytes::Bytes;
 use futures::future::{Either, select};
@@ -21,6 +23,7 @@ use wellspring_actors::ingestion_gate::handle::{RETRY_AFTER_MS, Ticket};
 use wellspring_actors::ingestion_gate::messages::{Answer, Verdict};
 use wellspring_actors::runtime::credit::Credit;
 use wellspring_domain::admission::decision::Actor;
+use wellspring_domain::admission::journal_row::JournalRow;
 use wellspring_domain::admission::receipt::RECEIPT_BYTES;
 use wellspring_domain::ports::EnvelopeBatch;
 
@@ -29,6 +32,9 @@ const EVENTS_MAX: usize = 512;
 
 /// Bytes behind which a batch takes no further event.
 const BYTES_MAX: usize = 1 << 20;
+
+/// Bytes an event may be longer than the first of its batch before the batch's memory has to grow.
+const ROOM_BESIDE: usize = 32;
 
 /// The body of an answer, or why there is none.
 pub type PushAnswer = Result<Bytes, Refusal>;
@@ -46,7 +52,13 @@ pub struct Gatherer {
 struct SinglePush {
     body: RoomedBody,
     caller: Arc<Actor>,
-    reply: oneshot::Sender<PushAnswer>,
+    reply: Reply,
+}
+
+/// Where an answer goes, and what it holds.
+struct Reply {
+    to: oneshot::Sender<PushAnswer>,
+    form: AnswerForm,
 }
 
 impl SinglePushes {
@@ -64,13 +76,14 @@ impl SinglePushes {
         &self,
         body: RoomedBody,
         caller: Arc<Actor>,
+        form: AnswerForm,
     ) -> oneshot::Receiver<PushAnswer> {
-        let (reply, answer) = oneshot::channel();
+        let (to, answer) = oneshot::channel();
         // Without a gatherer the reply is dropped with the event, and the caller told to send it again.
         let push = SinglePush {
             body,
             caller,
-            reply,
+            reply: Reply { to, form },
         };
         let _ = self.pushes.send(push).await;
         answer
@@ -102,33 +115,38 @@ struct Batch {
     bytes: Vec<u8>,
     ranges: Vec<std::ops::Range<u32>>,
     credit: Credit,
-    replies: Vec<Option<oneshot::Sender<PushAnswer>>>,
+    replies: Vec<Option<Reply>>,
 }
 
 /// Puts events of one caller together, in the order they came.
 fn batches(pushes: impl Iterator<Item = SinglePush>) -> Vec<Batch> {
     let mut batches: Vec<Batch> = Vec::new();
+    let mut left = pushes.size_hint().0;
     for push in pushes {
         let of_caller = |batch: &&mut Batch| batch.takes(&push);
         match batches.iter_mut().rev().find(of_caller) {
             Some(batch) => batch.add(push),
-            None => batches.push(Batch::of(push)),
+            // Of many callers each has but a few of the events.
+            None => batches.push(Batch::of(push, left / (batches.len() + 1))),
         }
+        left = left.saturating_sub(1);
     }
     batches
 }
 
 impl Batch {
-    fn of(push: SinglePush) -> Batch {
-        let bytes = push.body.bytes.to_vec();
-        let whole = 0..bytes.len() as u32;
-        Batch {
-            caller: push.caller,
-            ranges: vec![whole],
-            bytes,
+    /// Begins with one event, and has room for as many like it as may follow.
+    fn of(push: SinglePush, count: usize) -> Batch {
+        let room = (push.body.bytes.len() + ROOM_BESIDE).saturating_mul(count.max(1));
+        let mut batch = Batch {
+            caller: push.caller.clone(),
+            bytes: Vec::with_capacity(room.min(BYTES_MAX)),
+            ranges: Vec::with_capacity(count),
             credit: push.body.credit,
-            replies: vec![Some(push.reply)],
-        }
+            replies: Vec::with_capacity(count),
+        };
+        batch.append(&push.body.bytes, push.reply);
+        batch
     }
 
     fn takes(&self, push: &SinglePush) -> bool {
@@ -136,11 +154,15 @@ impl Batch {
     }
 
     fn add(&mut self, push: SinglePush) {
-        let start = self.bytes.len() as u32;
-        self.bytes.extend_from_slice(&push.body.bytes);
-        self.ranges.push(start..self.bytes.len() as u32);
+        self.append(&push.body.bytes, push.reply);
         self.credit.merge(push.body.credit);
-        self.replies.push(Some(push.reply));
+    }
+
+    fn append(&mut self, event: &[u8], reply: Reply) {
+        let start = self.bytes.len() as u32;
+        self.bytes.extend_from_slice(event);
+        self.ranges.push(start..self.bytes.len() as u32);
+        self.replies.push(Some(reply));
     }
 
     /// Has the events decided and answers each as soon as its decision is durable. When the patience of its
@@ -178,21 +200,29 @@ impl Batch {
 }
 
 /// Where the answers go, by place in the batch; each goes once.
-struct Replies(Vec<Option<oneshot::Sender<PushAnswer>>>);
+struct Replies(Vec<Option<Reply>>);
 
 impl Replies {
     fn send(&mut self, index: u32, answer: PushAnswer) {
         if let Some(reply) = self.0[index as usize].take() {
             // A caller that is gone does not need its answer; the decision stands.
-            let _ = reply.send(answer);
+            let _ = reply.to.send(answer);
         }
+    }
+
+    /// Whether an event's caller asked for the receipt itself.
+    fn wants_receipt(&self, index: u32) -> bool {
+        let reply = &self.0[index as usize];
+        reply
+            .as_ref()
+            .is_some_and(|reply| reply.form == AnswerForm::Receipt)
     }
 
     /// Tells all who have no answer yet to send the same bytes again later.
     fn give_up(&mut self) {
         for reply in self.0.iter_mut().filter_map(Option::take) {
             let late = Refusal::new(503, "PUBLISH_IN_FLIGHT_RETRY");
-            let _ = reply.send(Err(late.retry_after_ms(RETRY_AFTER_MS)));
+            let _ = reply.to.send(Err(late.retry_after_ms(RETRY_AFTER_MS)));
         }
     }
 }
@@ -205,9 +235,9 @@ struct Bodies {
 }
 
 impl Bodies {
-    /// Makes room for so many.
-    fn reserve(&mut self, count: usize) {
-        self.text.reserve(count * RECEIPT_BYTES);
+    /// Makes room for so many of so many bytes.
+    fn reserve(&mut self, count: usize, bytes: usize) {
+        self.text.reserve(count * bytes);
         self.parts.reserve(count);
     }
 
@@ -239,48 +269,70 @@ impl Answering {
         for (index, immediate) in &ticket.judged().immediate {
             self.replies.send(*index, Err(refusal_of(immediate)));
         }
-        while let Some(answers) = ticket.next().await {
-            let (copies, others): (Vec<_>, Vec<_>) = answers.into_iter().partition(is_duplicate);
-            let ids = self.view.receipt_ids(&others);
-            self.bodies.reserve(others.len());
-            for ((position, answer), id) in others.into_iter().zip(ids) {
-                self.answer(position, &answer, &id);
-            }
-            self.bodies.send(&mut self.replies);
-            if !copies.is_empty() {
-                self.answer_duplicates(copies).await;
-            }
+        while let Some(mut answers) = ticket.next().await {
+            answers.retain(|(position, answer)| !self.refuses(*position, answer));
+            let judged = self.view.judged().clone();
+            let index = |position: u32| judged.items[position as usize].index;
+            let (receipts, references): (Vec<_>, Vec<_>) = answers
+                .into_iter()
+                .partition(|(position, _)| self.replies.wants_receipt(index(*position)));
+            self.answer_with_references(&references);
+            let (copies, others) = receipts.into_iter().partition(is_duplicate);
+            self.answer_with_receipts(others, std::iter::repeat_with(|| Ok(None)));
+            self.answer_duplicates(copies).await;
         }
     }
 
-    fn answer(&mut self, position: u32, answer: &Answer, receipt_id: &ReceiptId) {
+    /// Tells the caller when nothing was decided; false when something was.
+    fn refuses(&mut self, position: u32, answer: &Answer) -> bool {
+        let Verdict::Retry { code } = answer.verdict else {
+            return false;
+        };
         let item = &self.view.judged().items[position as usize];
-        let index = item.index;
-        if let Verdict::Retry { code } = answer.verdict {
-            let event_id = String::from_utf8_lossy(self.view.judged().text(&item.event_id));
-            let refusal = Refusal::new(503, code).detail(event_id);
-            let again = refusal.retry_after_ms(RETRY_AFTER_MS);
-            return self.replies.send(index, Err(again));
+        let event_id = String::from_utf8_lossy(self.view.judged().text(&item.event_id));
+        let refusal = Refusal::new(503, code).detail(event_id);
+        let again = refusal.retry_after_ms(RETRY_AFTER_MS);
+        self.replies.send(item.index, Err(again));
+        true
+    }
+
+    fn answer_with_references(&mut self, answers: &[(u32, Answer)]) {
+        self.bodies.reserve(answers.len(), OUTCOME_BYTES);
+        for (position, answer) in answers {
+            let index = self.view.judged().items[*position as usize].index;
+            self.bodies.add(index, |body| {
+                self.view.push_outcome(body, *position, answer);
+                Ok(())
+            });
         }
-        let view = &mut self.view;
-        self.bodies.add(index, |body| {
-            view.push_decision(body, position, answer, receipt_id, None)
-        });
+        self.bodies.send(&mut self.replies);
+    }
+
+    /// Answers with whole receipts; `originals` are the ADMIT rows of duplicates.
+    fn answer_with_receipts(
+        &mut self,
+        answers: Vec<(u32, Answer)>,
+        originals: impl Iterator<Item = Result<Option<JournalRow>, Refusal>>,
+    ) {
+        let ids = self.view.receipt_ids(&answers);
+        self.bodies.reserve(answers.len(), RECEIPT_BYTES);
+        for (((position, answer), id), original) in answers.into_iter().zip(ids).zip(originals) {
+            let index = self.view.judged().items[position as usize].index;
+            let view = &mut self.view;
+            self.bodies.add(index, |body| {
+                view.push_decision(body, position, &answer, &id, original?.as_ref())
+            });
+        }
+        self.bodies.send(&mut self.replies);
     }
 
     /// Their receipts tell of the first event's admission, which has to be read from its journal.
     async fn answer_duplicates(&mut self, copies: Vec<(u32, Answer)>) {
-        let rows = self.view.read_originals(&copies).await;
-        let ids = self.view.receipt_ids(&copies);
-        self.bodies.reserve(copies.len());
-        for (((position, answer), row), id) in copies.into_iter().zip(rows).zip(ids) {
-            let index = self.view.judged().items[position as usize].index;
-            let view = &mut self.view;
-            self.bodies.add(index, |body| {
-                view.push_decision(body, position, &answer, &id, row?.as_ref())
-            });
+        if copies.is_empty() {
+            return;
         }
-        self.bodies.send(&mut self.replies);
+        let originals = self.view.read_originals(&copies).await;
+        self.answer_with_receipts(copies, originals.into_iter());
     }
 }
 
@@ -306,7 +358,10 @@ mod tests {
                 auth_mode: "api_key".to_owned(),
                 principal: caller.to_owned(),
             }),
-            reply: oneshot::channel().0,
+            reply: Reply {
+                to: oneshot::channel().0,
+                form: AnswerForm::Receipt,
+            },
         }
     }
 

@@ -32,6 +32,7 @@ async fn answer(State(seen): State<Seen>, headers: HeaderMap, body: Bytes) -> An
         )
             .into_response();
     }
+    assert_eq!(headers["prefer"], "return=minimal");
     seen.bodies
         .lock()
         .unwrap()

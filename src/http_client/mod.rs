@@ -8,6 +8,7 @@ mod answers;
 #[cfg(test)]
 mod http_client_tests;
 
+use crate::http::answer_form::{PREFER, RETURN_MINIMAL};
 use answers::{batch_outcomes, single_outcome};
 use futures::StreamExt;
 use futures::stream;
@@ -223,6 +224,8 @@ impl Inner {
             .client
             .post(url)
             .header(CONTENT_TYPE, content_type)
+            // Decisions are all that is looked at.
+            .header(PREFER, RETURN_MINIMAL)
             .body(body);
         if let Some((name, token)) = &self.auth {
             request = request.header(name, token);

@@ -5,6 +5,7 @@
 //! guess; after an error the connection is not used again.
 
 use super::recorder::Outcome;
+use crate::http::answer_form::{AnswerForm, PREFER, RETURN_MINIMAL};
 use serde::Deserialize;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -73,14 +74,17 @@ impl HttpGateAddress {
         })
     }
 
-    /// Everything of a request up to the value of its length.
-    pub fn head(&self, path: &str, content_type: &str) -> Vec<u8> {
+    /// Everything of a request up to the value of its length. Only single pushes are answered in more than one form.
+    pub fn head(&self, path: &str, content_type: &str, form: AnswerForm) -> Vec<u8> {
         let mut head = format!(
             "POST {path} HTTP/1.1\r\nhost: {}\r\ncontent-type: {content_type}\r\n",
             self.authority
         );
         if let Some((name, token)) = &self.auth {
             head.push_str(&format!("{name}: {token}\r\n"));
+        }
+        if form == AnswerForm::Reference {
+            head.push_str(&format!("{PREFER}: {RETURN_MINIMAL}\r\n"));
         }
         head.push_str("content-length: ");
         head.into_bytes()
@@ -395,7 +399,7 @@ mod tests {
             }
         });
         let address = address(&authority);
-        let head = address.head("/v1", "application/json");
+        let head = address.head("/v1", "application/json", AnswerForm::Receipt);
         let mut connection = HttpConnection::open(&address).await.unwrap();
         assert_eq!(connection.post(&head, b"body").await.unwrap(), 200);
         assert_eq!(connection.body(), b"{\"decision\":\"ADMIT\"}");

@@ -7,6 +7,7 @@ use super::recorder::{Answered, Outcome, Recording};
 use super::schedule::{Pace, Schedule, Step};
 use super::source::EventSource;
 use super::synthetic::Batch;
+use crate::http::answer_form::AnswerForm;
 use crate::http::gate_service::PUSH_ROUTE;
 use crate::machine::thread_nanos;
 use std::sync::Arc;
@@ -203,8 +204,10 @@ impl Producer {
     /// Pushes over one connection, one request at a time: a later event never overtakes an earlier one.
     pub async fn push_http(mut self, address: Arc<HttpGateAddress>, kind: PushKind) {
         let head = match kind {
-            PushKind::Single => address.head(PUSH_ROUTE, "application/json"),
-            PushKind::Batch => address.head(BATCH_ROUTE, "application/x-ndjson"),
+            PushKind::Single(form) => address.head(PUSH_ROUTE, "application/json", form),
+            PushKind::Batch => {
+                address.head(BATCH_ROUTE, "application/x-ndjson", AnswerForm::Reference)
+            }
         };
         let mut connection = None;
         let mut failures = 0;
@@ -249,12 +252,12 @@ impl Producer {
         let lines = &turn.batch.lines;
         let events = turn.batch.envelopes.len();
         let body = match kind {
-            PushKind::Single => &lines[..lines.len() - 1],
+            PushKind::Single(_) => &lines[..lines.len() - 1],
             PushKind::Batch => &lines[..],
         };
         let status = connection.post(head, body).await?;
         let answers = match kind {
-            PushKind::Single => single_answer(status, connection.body()),
+            PushKind::Single(_) => single_answer(status, connection.body()),
             PushKind::Batch => batch_answer(status, connection.body(), events),
         };
         match answers {
@@ -277,8 +280,8 @@ impl Producer {
 /// How events go over a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PushKind {
-    /// One event in a request.
-    Single,
+    /// One event in a request, answered in this form.
+    Single(AnswerForm),
     /// A batch in a request.
     Batch,
 }

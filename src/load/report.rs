@@ -16,7 +16,7 @@ pub const SCHEMA: &str = "wellspring.load.v1";
 /// The knobs of a load, as they were in force.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Knobs {
-    /// `in process` or `http batch` or `http single`.
+    /// `in process`, `http batch`, `http single` or `http single, minimal answers`.
     pub target: &'static str,
     /// The gate's address, over HTTP.
     pub url: Option<String>,

@@ -14,6 +14,7 @@ use crate::active_run::{ActiveRun, ActiveRunError};
 use crate::cli::Failure;
 use crate::cli::progress::Progress;
 use crate::clock::SystemClock;
+use crate::http::answer_form::AnswerForm;
 use crate::machine::{Use, peak_resident_bytes};
 use crate::process;
 use crate::settings::GateBackend;
@@ -103,7 +104,10 @@ fn knobs(plan: &LoadPlan, events: &Events) -> Knobs {
     let (target, url) = match &plan.target {
         Target::InProcess => ("in process", None),
         Target::Http { address, kind, .. } => match kind {
-            PushKind::Single => ("http single", Some(&address.authority)),
+            PushKind::Single(AnswerForm::Receipt) => ("http single", Some(&address.authority)),
+            PushKind::Single(AnswerForm::Reference) => {
+                ("http single, minimal answers", Some(&address.authority))
+            }
             PushKind::Batch => ("http batch", Some(&address.authority)),
         },
     };

@@ -78,3 +78,50 @@ fn callers_that_push_at_the_same_time_get_their_own_answers() {
         .filter(|record| record.event_id().starts_with("good-"));
     assert_eq!(pushed.count(), admitted);
 }
+
+#[test]
+fn who_prefers_little_is_told_the_decision_and_where_its_receipt_is() {
+    let daemon = Daemon::gate(&Site::new());
+    let client = GateClient::new(&daemon.url);
+    let prefer = ("Prefer", "respond-async, return=minimal");
+    for (number, case) in CASES.iter().enumerate() {
+        let mut event = traffic(&format!("short-{}", case.name), number as u64);
+        (case.change)(&mut event);
+        let answer = client.push_as(prefer, &event);
+        assert_answer(case, &answer);
+        let applied = answer.preference_applied.as_deref();
+        if case.decision.is_empty() {
+            assert_eq!((applied, answer.body.get("receipt_ref")), (None, None));
+            continue;
+        }
+        assert_eq!(applied, Some("return=minimal"), "{answer:?}");
+        let mut said: Vec<&str> = answer
+            .body
+            .as_object()
+            .unwrap()
+            .keys()
+            .map(|k| &**k)
+            .collect();
+        said.sort_unstable();
+        match case.decision {
+            "QUARANTINE" => assert_eq!(said, ["decision", "reason_code", "receipt_ref"]),
+            _ => assert_eq!(said, ["decision", "receipt_ref"]),
+        }
+        if case.decision != "ADMIT" {
+            continue;
+        }
+        let id = event["event_id"].as_str().unwrap();
+        let known = client.get(&format!("/v1/ops/lookup?event_id={id}"));
+        assert_eq!(known.body["receipt_ref"], answer.body["receipt_ref"]);
+        let copy = client.push_as(prefer, &event);
+        assert_eq!(copy.decision(), "DUPLICATE");
+        assert_ne!(
+            copy.body["receipt_ref"], answer.body["receipt_ref"],
+            "a copy has its own"
+        );
+        let whole = client.push(&event);
+        assert_eq!(whole.preference_applied, None);
+        let first = &whole.body["receipt"]["evidence_refs"][0]["ref"];
+        assert_eq!(*first, answer.body["receipt_ref"]);
+    }
+}

@@ -17,6 +17,8 @@ pub struct Answer {
     pub body: Value,
     /// The `Retry-After` header.
     pub retry_after: Option<String>,
+    /// The `Preference-Applied` header.
+    pub preference_applied: Option<String>,
 }
 
 impl Answer {
@@ -25,11 +27,14 @@ impl Answer {
         self.body["decision"].as_str().unwrap_or("")
     }
 
-    /// The error code, else the reason code of the receipt.
+    /// The error code, else the reason code of the receipt, or of an answer without one.
     pub fn code(&self) -> &str {
-        let reason = &self.body["receipt"]["reason_codes"][0];
-        let error = &self.body["error"];
-        error.as_str().or(reason.as_str()).unwrap_or("")
+        let codes = [
+            &self.body["error"],
+            &self.body["receipt"]["reason_codes"][0],
+            &self.body["reason_code"],
+        ];
+        codes.iter().find_map(|code| code.as_str()).unwrap_or("")
     }
 }
 
@@ -127,13 +132,18 @@ impl GateClient {
     fn try_send(&self, request: RequestBuilder) -> Result<Answer, reqwest::Error> {
         let response = request.send()?;
         let status = response.status().as_u16();
-        let header = response.headers().get("retry-after");
-        let retry_after = header.map(|value| value.to_str().unwrap().to_owned());
+        let header = |name| {
+            let value = response.headers().get(name);
+            value.map(|value| value.to_str().unwrap().to_owned())
+        };
+        let (retry_after, preference_applied) =
+            (header("retry-after"), header("preference-applied"));
         let body = serde_json::from_str(&response.text()?).unwrap_or(Value::Null);
         Ok(Answer {
             status,
             body,
             retry_after,
+            preference_applied,
         })
     }
 }

@@ -183,20 +183,18 @@ pub struct RateWindow {
 }
 
 impl RateWindow {
-    /// At most `limit` requests in any 60 seconds; zero means no limit.
-    pub fn new(limit: u64) -> RateWindow {
-        RateWindow {
+    /// At most `limit` requests in any 60 seconds; none for zero, which means no limit.
+    pub fn new(limit: u64) -> Option<RateWindow> {
+        let window = RateWindow {
             limit,
             seconds: [0; 60],
             newest: 0,
-        }
+        };
+        (limit > 0).then_some(window)
     }
 
     /// Counts a request at `second` (monotonic); false when it is one too many, and then it is not counted.
     pub fn admit(&mut self, second: u64) -> bool {
-        if self.limit == 0 {
-            return true;
-        }
         for passed in (self.newest + 1..=second).take(60) {
             self.seconds[(passed % 60) as usize] = 0;
         }
@@ -301,12 +299,12 @@ mod tests {
 
     #[test]
     fn the_rate_window_slides() {
-        let mut window = RateWindow::new(2);
+        let mut window = RateWindow::new(2).unwrap();
         assert!(window.admit(100) && window.admit(130));
         assert!(!window.admit(159));
         assert!(window.admit(160));
         assert!(!window.admit(189) && window.admit(190));
         assert!(window.admit(1_000) && window.admit(1_000) && !window.admit(1_000));
-        assert!(RateWindow::new(0).admit(1));
+        assert!(RateWindow::new(0).is_none());
     }
 }

@@ -22,6 +22,11 @@ impl<'a> Validity<'a> {
         }
     }
 
+    /// Whether it is known that every row holds a value.
+    fn is_all(&self) -> bool {
+        self.bits.is_none()
+    }
+
     /// Whether the row is null.
     #[inline]
     pub fn is_null(&self, row: usize) -> bool {
@@ -125,6 +130,21 @@ impl<'a> Column<'a> {
         }
     }
 
+    /// Whether every row of a column of whole numbers or texts holds the same value. A column that cannot be told
+    /// about at little cost is not constant.
+    pub fn is_constant(&self) -> bool {
+        match *self {
+            Column::Int64 { values, validity } => validity.is_all() && all_same(values),
+            Column::UInt64 { values, validity } => validity.is_all() && all_same(values),
+            Column::Text {
+                offsets,
+                bytes,
+                validity,
+            } => validity.is_all() && same_texts(offsets, bytes),
+            _ => false,
+        }
+    }
+
     /// The text of a row of a text column; `None` when it is null or the column is no text.
     #[inline]
     pub fn text(&self, row: usize) -> Option<&'a [u8]> {
@@ -162,6 +182,23 @@ impl<'a> Column<'a> {
     }
 }
 
+fn all_same<T: PartialEq>(values: &[T]) -> bool {
+    values.windows(2).all(|pair| pair[0] == pair[1])
+}
+
+/// Texts of one length that are all the same: moved by one text, they are still what they were.
+fn same_texts(offsets: &[i32], bytes: &[u8]) -> bool {
+    let [first, second, ..] = *offsets else {
+        return false;
+    };
+    let (length, end) = ((second - first) as usize, offsets[offsets.len() - 1]);
+    let texts = &bytes[first as usize..end as usize];
+    let even = offsets
+        .windows(2)
+        .all(|pair| (pair[1] - pair[0]) as usize == length);
+    even && texts[..texts.len() - length] == texts[length..]
+}
+
 /// A column and its name.
 #[derive(Clone, Copy)]
 pub struct NamedColumn<'a> {
@@ -181,6 +218,35 @@ mod tests {
         let nulls: Vec<bool> = (0..8).map(|row| validity.is_null(row)).collect();
         assert_eq!(nulls, [false, false, true, true, true, true, true, false]);
         assert!(!Validity::ALL.is_null(1_000_000));
+    }
+
+    #[test]
+    fn a_column_is_constant_when_all_its_rows_are_the_same() {
+        let text = |offsets: &'static [i32], bytes: &'static [u8], validity| Column::Text {
+            offsets,
+            bytes,
+            validity,
+        };
+        let nulls = Validity::from_bits(&[0b111], 0);
+        for (column, constant) in [
+            (text(&[2, 4, 6, 8], b"xxababab", Validity::ALL), true),
+            (text(&[0, 2, 4, 6], b"ababac", Validity::ALL), false),
+            (text(&[0, 1, 2, 4], b"aaaa", Validity::ALL), false),
+            (text(&[0, 0, 0], b"", Validity::ALL), true),
+            (text(&[0, 2], b"ab", Validity::ALL), true),
+            (text(&[0], b"", Validity::ALL), false),
+            (text(&[0, 1, 2, 3], b"aaa", nulls), false),
+        ] {
+            assert_eq!(column.is_constant(), constant);
+        }
+        let (same, other): (&[i64], &[i64]) = (&[7, 7, 7], &[7, 7, 8]);
+        for (values, constant) in [(same, true), (other, false)] {
+            let validity = Validity::ALL;
+            assert_eq!(Column::Int64 { values, validity }.is_constant(), constant);
+        }
+        let values: &[f64] = &[1.0, 1.0];
+        let validity = Validity::ALL;
+        assert!(!Column::Float64 { values, validity }.is_constant());
     }
 
     #[test]

@@ -177,11 +177,30 @@ impl FramePlan {
             "a plan is bound to the columns it was made for"
         );
         let pick = |index: usize| columns[index].column;
-        let fields: Vec<_> = match self.payload_json {
-            Some(_) => Vec::new(),
-            None => self.fields.iter().map(|field| pick(field.column)).collect(),
+        let payload = match self.payload_json {
+            Some(_) => BoundPayload::default(),
+            None => self.bind_payload(pick)?,
         };
-        for (field, column) in self.fields.iter().zip(&fields) {
+        memo.ids.clear();
+        Ok(RowFramer {
+            plan: self,
+            payload,
+            primary_key: self.primary_key.iter().map(|&index| pick(index)).collect(),
+            time: pick(self.time),
+            payload_json: self.payload_json.map(pick),
+            memo,
+        })
+    }
+
+    /// The payload's members in a block. Values that are the same in every row are written here, once.
+    fn bind_payload<'a>(
+        &self,
+        pick: impl Fn(usize) -> Column<'a>,
+    ) -> Result<BoundPayload<'a>, FrameError> {
+        let mut bound = BoundPayload::default();
+        let mut before = Vec::new();
+        for field in &self.fields {
+            let column = pick(field.column);
             if let Column::Instant { .. } | Column::Unsupported(_) = column {
                 return Err(FrameError::NotSerialisable {
                     column: self.columns[field.column].clone(),
@@ -189,16 +208,19 @@ impl FramePlan {
                     problem: format!("type {}", column.type_name()),
                 });
             }
+            before.extend_from_slice(&field.before_value);
+            if column.is_constant() && push_value(&mut before, &column, 0).is_ok() {
+                continue;
+            }
+            bound.values.push(BoundValue {
+                before: std::mem::take(&mut before),
+                column,
+                index: field.column,
+            });
         }
-        memo.ids.clear();
-        Ok(RowFramer {
-            plan: self,
-            fields,
-            primary_key: self.primary_key.iter().map(|&index| pick(index)).collect(),
-            time: pick(self.time),
-            payload_json: self.payload_json.map(pick),
-            memo,
-        })
+        before.push(b'}');
+        bound.tail = before;
+        Ok(bound)
     }
 
     /// Appends what the event id of a row is the digest of (V10).
@@ -245,10 +267,26 @@ pub struct FrameMemo {
     first_row: usize,
 }
 
+/// The payload of the rows of a block: what differs from row to row, and the bytes between.
+#[derive(Default)]
+struct BoundPayload<'a> {
+    values: Vec<BoundValue<'a>>,
+    tail: Vec<u8>,
+}
+
+/// A value of its own in every row.
+struct BoundValue<'a> {
+    /// Bytes between the value before and this one.
+    before: Vec<u8>,
+    column: Column<'a>,
+    /// The column's place among all.
+    index: usize,
+}
+
 /// Frames the rows of one block.
 pub struct RowFramer<'a> {
     plan: &'a FramePlan,
-    fields: Vec<Column<'a>>,
+    payload: BoundPayload<'a>,
     primary_key: Vec<Column<'a>>,
     time: Column<'a>,
     payload_json: Option<Column<'a>>,
@@ -349,12 +387,12 @@ impl RowFramer<'_> {
             return push_payload_json(out, column, row)
                 .map_err(|problem| self.plan.not_serialisable(index, row, problem));
         }
-        for (field, column) in self.plan.fields.iter().zip(&self.fields) {
-            out.extend_from_slice(&field.before_value);
-            push_value(out, column, row)
-                .map_err(|problem| self.plan.not_serialisable(field.column, row, problem))?;
+        for value in &self.payload.values {
+            out.extend_from_slice(&value.before);
+            push_value(out, &value.column, row)
+                .map_err(|problem| self.plan.not_serialisable(value.index, row, problem))?;
         }
-        out.push(b'}');
+        out.extend_from_slice(&self.payload.tail);
         Ok(())
     }
 }

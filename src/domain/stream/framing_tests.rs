@@ -332,7 +332,16 @@ fn rows() -> impl Strategy<Value = Vec<Row>> {
             words,
             nested,
         });
-    prop::collection::vec(row, 1..20)
+    // At times a number is the same in all rows.
+    let rows = prop::collection::vec(row, 1..20);
+    (rows, any::<bool>(), any::<bool>()).prop_map(|(mut rows, same_id, same_big)| {
+        let first = rows[0].clone();
+        for row in &mut rows {
+            row.id = if same_id { first.id } else { row.id };
+            row.big = if same_big { first.big } else { row.big };
+        }
+        rows
+    })
 }
 
 struct NestedRows(Vec<Value>);
