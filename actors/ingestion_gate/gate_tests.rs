@@ -1,7 +1,8 @@
 //! The gate as a whole on a store in memory: races, failing commits, restarts, bounds.
 
 use super::gate_supervisor::GateArgs;
-use super::handle::{GateParts, GateProofs, InProcessGate};
+use super::handle::{GateParts, GateProofs};
+use super::in_process_gate::InProcessGate;
 use super::running_gate::{Gate, start_gate};
 use super::summary::Reporting;
 use crate::runtime::credit::{CreditLimits, Credits};

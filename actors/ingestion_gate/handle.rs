@@ -4,7 +4,7 @@ use super::admission_shard::AdmissionShardMsg;
 use super::gate_supervisor::GateSupervisorMsg;
 use super::intake_memories::IntakeMemories;
 use super::messages::{Answer, Portion, RunKey, ShardBatch, Verdict};
-use super::sender_order::{SenderOrder, Submission};
+use super::sender_order::Submission;
 use super::summary::{GateTally, Reporting};
 use crate::runtime::blocking;
 use crate::runtime::credit::{Credit, Credits};
@@ -22,9 +22,7 @@ use wellspring_domain::admission::intake::{
     Immediate, IntakeContext, JudgedBatch, ProofState, VerifyGates, judge,
 };
 use wellspring_domain::admission::policy::AdmissionPolicy;
-use wellspring_domain::ports::{
-    BoxFuture, EnvelopeBatch, GateClient, ItemOutcome, PendingOutcomes, PushError,
-};
+use wellspring_domain::ports::{EnvelopeBatch, ItemOutcome};
 use wellspring_domain::run_paths::PlatformRunId;
 
 /// Looks gate proofs up, and remembers them (D5).
@@ -177,7 +175,7 @@ impl GateHandle {
     }
 
     /// Hands a judged batch to its shards.
-    async fn hand_over(
+    pub(super) async fn hand_over(
         &self,
         judged: JudgedBatch,
         credit: Credit,
@@ -219,7 +217,7 @@ impl GateHandle {
         }
     }
 
-    async fn judge(
+    pub(super) async fn judge(
         &self,
         batch: &EnvelopeBatch,
         actor: &Actor,
@@ -402,69 +400,5 @@ fn outcome_of(answer: &Answer) -> ItemOutcome {
             code: code.to_owned(),
             retry_after_ms: RETRY_AFTER_MS,
         },
-    }
-}
-
-/// The gate as one output stream of the same process uses it.
-pub struct InProcessGate {
-    gate: GateHandle,
-    actor: Actor,
-    window: usize,
-    order: Arc<SenderOrder>,
-    memories: IntakeMemories,
-}
-
-impl InProcessGate {
-    /// A sender of its own: `actor` is the streamer's identity, `window` the most batches unanswered at
-    /// once. Order is kept among the batches of one such value.
-    pub fn new(gate: GateHandle, actor: Actor, window: usize) -> Self {
-        InProcessGate {
-            gate,
-            actor,
-            window,
-            order: Arc::default(),
-            memories: IntakeMemories::default(),
-        }
-    }
-}
-
-impl GateClient for InProcessGate {
-    fn submit(&self, batch: EnvelopeBatch) -> BoxFuture<'_, Result<PendingOutcomes, PushError>> {
-        Box::pin(async move {
-            if self.gate.refusal().is_some() {
-                return Err(PushError::Backpressure {
-                    code: "IG_UNHEALTHY".to_owned(),
-                    retry_after_ms: RETRY_AFTER_MS,
-                });
-            }
-            self.gate.amber_pause().await;
-            let submission = self.order.begin();
-            let credit = self
-                .gate
-                .credits()
-                .take(batch.len() as u32, batch.bytes.len() as u32)
-                .await;
-            let taken_at = Instant::now();
-            let judged = self.gate.judge(&batch, &self.actor, &self.memories).await;
-            let gate = &self.gate;
-            let taken = gate.hand_over(judged, credit, taken_at, Some(&submission));
-            let ticket = taken.await;
-            let pending: PendingOutcomes = Box::pin(async move {
-                let outcomes = ticket.answered().await.outcomes();
-                // Before the sender hears of it, so that what it sends next is not held up by this.
-                drop(submission);
-                Ok(outcomes)
-            });
-            Ok(pending)
-        })
-    }
-
-    fn window(&self) -> usize {
-        self.window
-    }
-
-    fn sender(&self) -> Option<Arc<dyn GateClient>> {
-        let (gate, actor) = (self.gate.clone(), self.actor.clone());
-        Some(Arc::new(InProcessGate::new(gate, actor, self.window)))
     }
 }

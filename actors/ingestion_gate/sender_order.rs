@@ -21,7 +21,8 @@ pub struct SenderOrder {
 #[derive(Debug)]
 pub struct Submission {
     order: Arc<SenderOrder>,
-    nothing_older: bool,
+    /// Everything that was submitted before is answered.
+    pub(super) nothing_older: bool,
 }
 
 impl SenderOrder {

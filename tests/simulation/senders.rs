@@ -7,7 +7,8 @@ use crate::sim::Sim;
 use serde_json::json;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
-use wellspring_actors::ingestion_gate::handle::{GateHandle, InProcessGate, RETRY_AFTER_MS};
+use wellspring_actors::ingestion_gate::handle::{GateHandle, RETRY_AFTER_MS};
+use wellspring_actors::ingestion_gate::in_process_gate::InProcessGate;
 use wellspring_domain::admission::decision::Actor;
 use wellspring_domain::ports::{
     BoxFuture, EnvelopeBatch, GateClient, ItemOutcome, PendingOutcomes, PushError,
