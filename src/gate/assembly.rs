@@ -325,7 +325,7 @@ pub(super) fn receipts_layout(settings: &Settings) -> ReceiptsLayout {
 }
 
 /// Batches one output may have unanswered at once.
-const IN_PROCESS_WINDOW: usize = 16;
+const IN_PROCESS_WINDOW: usize = 48;
 
 impl RunningGate {
     /// The gate as the streamer of this process uses it.
