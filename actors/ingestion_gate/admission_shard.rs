@@ -294,7 +294,7 @@ impl AdmissionShardState {
         self.tally.committed(&job.flush, quarantined);
         drop(job.credits);
         if let Some(run) = self.runs.get_mut(&job.run) {
-            run.recycle(job.flush);
+            run.recycle(job.flush, job.admitted);
         }
         self.start_flush()
     }
@@ -318,7 +318,10 @@ impl AdmissionShardState {
             row: job.flush.first_row.row + rows.saturating_sub(1),
             ..job.flush.first_row
         };
-        let mut parts: Vec<Vec<(Hash32, IndexEntry)>> = vec![Vec::new(); self.index.len()];
+        // Keys are spread evenly; a few more than each shard's share.
+        let room = job.admitted.len() / self.index.len() * 17 / 16 + 16;
+        let parts = self.index.iter().map(|_| Vec::with_capacity(room));
+        let mut parts: Vec<Vec<(Hash32, IndexEntry)>> = parts.collect();
         for (key, entry) in &job.admitted {
             parts[usize::from(index_shard_of(key, shards))].push((*key, *entry));
         }

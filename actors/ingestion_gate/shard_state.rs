@@ -29,7 +29,12 @@ pub struct ShardRun {
     /// Copies that wait for another shard's claim, by key.
     parked: HashMap<Hash32, Vec<ParkedCopy>>,
     next: Option<NextFlush>,
+    /// Memory of lists of admitted keys, to be filled again.
+    spare: Vec<Vec<(Hash32, IndexEntry)>>,
 }
+
+/// Lists of admitted keys kept: one is filled while another is written.
+const LISTS_KEPT: usize = 2;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum InFlight {
@@ -79,6 +84,7 @@ impl ShardRun {
             in_flight: KeyTable::default(),
             parked: HashMap::new(),
             next: None,
+            spare: Vec::new(),
         }
     }
 
@@ -125,8 +131,7 @@ impl ShardRun {
         claims: &[ClaimAnswer],
         now: impl FnOnce() -> Micros,
     ) -> Vec<Hash32> {
-        let next = self.next.take();
-        let mut next = next.unwrap_or_else(|| NextFlush::start(&mut self.ends, now()));
+        let mut next = self.next_flush(now);
         let mut answers = Vec::with_capacity(batch.items.len());
         let mut held_keys: Vec<Hash32> = Vec::new();
         let mut unused: Vec<(u32, Place)> = Vec::new();
@@ -173,10 +178,7 @@ impl ShardRun {
         let Some(copies) = self.parked.remove(key) else {
             return;
         };
-        let mut next = self
-            .next
-            .take()
-            .unwrap_or_else(|| NextFlush::start(&mut self.ends, now()));
+        let mut next = self.next_flush(now);
         for copy in copies {
             let item = &copy.judged.items[copy.position as usize];
             let answer = match admitted {
@@ -229,8 +231,22 @@ impl ShardRun {
     }
 
     /// Takes the memory of a durable flush back.
-    pub fn recycle(&mut self, flush: Flush) {
+    pub fn recycle(&mut self, flush: Flush, mut admitted: Vec<(Hash32, IndexEntry)>) {
         self.ends.recycle(flush);
+        if self.spare.len() < LISTS_KEPT {
+            admitted.clear();
+            self.spare.push(admitted);
+        }
+    }
+
+    /// The flush that is being gathered, or a new one.
+    fn next_flush(&mut self, now: impl FnOnce() -> Micros) -> NextFlush {
+        self.next.take().unwrap_or_else(|| NextFlush {
+            builder: self.ends.start_flush(now()),
+            admitted: self.spare.pop().unwrap_or_default(),
+            portions: Vec::new(),
+            credits: Vec::new(),
+        })
     }
 
     fn known(&self, item: &JudgedItem, planned: Planned, claims: &[ClaimAnswer]) -> Known {
@@ -357,15 +373,6 @@ enum Known {
 }
 
 impl NextFlush {
-    fn start(ends: &mut LogEnds, decided_at: Micros) -> NextFlush {
-        NextFlush {
-            builder: ends.start_flush(decided_at),
-            admitted: Vec::new(),
-            portions: Vec::new(),
-            credits: Vec::new(),
-        }
-    }
-
     fn answer(&self, row: RowRef, verdict: Verdict) -> Answer {
         Answer {
             row,

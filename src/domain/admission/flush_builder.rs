@@ -47,8 +47,11 @@ pub struct LogEnds {
 #[derive(Debug, Default)]
 struct Spare {
     texts: Vec<Vec<u8>>,
-    rows: Vec<DecisionRow>,
+    rows: Vec<Vec<DecisionRow>>,
 }
+
+/// Flushes of a run that are filled or written at a time, whose rows are kept.
+const FLUSHES_UNDER_WAY: usize = 2;
 
 /// Most bytes of text kept for later flushes: those of a flush being gathered and one being written, at the
 /// size a flush has by default, each in memory that was doubled to hold it.
@@ -121,7 +124,7 @@ impl LogEnds {
             decided_at,
             contexts: Vec::new(),
             appends: Vec::new(),
-            rows: std::mem::take(&mut self.spare.rows),
+            rows: self.spare.rows.pop().unwrap_or_default(),
             arena: self.spare.arena(),
         };
         FlushBuilder {
@@ -134,8 +137,10 @@ impl LogEnds {
 
     /// Takes the memory of a committed flush back.
     pub fn recycle(&mut self, mut flush: Flush) {
-        flush.rows.clear();
-        self.spare.rows = flush.rows;
+        if self.spare.rows.len() < FLUSHES_UNDER_WAY {
+            flush.rows.clear();
+            self.spare.rows.push(flush.rows);
+        }
         for append in flush.appends {
             self.spare.keep(append.bytes);
         }
