@@ -483,6 +483,30 @@ async fn racing_copies_with_other_payloads_never_both_win() {
     assert_eq!(ids.len(), admitted, "an event is on the bus twice");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_short_batch_never_overtakes_a_long_one_of_the_same_sender() {
+    let world = world(1, 100_000).await;
+    let client = world.client();
+    let (mut sent, mut pending) = (Vec::new(), Vec::new());
+    for number in 0..60 {
+        let count = if number % 3 == 0 { 300 } else { 1 };
+        let ids: Vec<String> = (0..count).map(|at| format!("{number}-{at}")).collect();
+        let events: Vec<(&str, u64, u64)> = ids.iter().map(|id| (id.as_str(), 1, 1)).collect();
+        pending.push(client.submit(batch(&events)).await.unwrap());
+        sent.extend(ids);
+    }
+    for answer in pending {
+        let outcomes = answer.await.unwrap();
+        assert!(outcomes.iter().all(|o| *o == ItemOutcome::Admitted));
+    }
+    let bus = world.disk.bus().into_values().flatten();
+    let published: Vec<String> = bus.map(|(_, id)| id).collect();
+    assert!(
+        published == sent,
+        "events are not in the order they were sent"
+    );
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_failed_commit_is_recovered_from_and_nothing_is_lost_or_doubled() {
     for after_write in [false, true] {

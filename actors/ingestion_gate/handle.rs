@@ -1,4 +1,4 @@
-//! What senders hold of the gate. Judging runs on the sender's own task, in front of the shards.
+//! What senders hold of the gate. Judging runs on tasks of the senders, in front of the shards.
 
 use super::admission_shard::AdmissionShardMsg;
 use super::gate_supervisor::GateSupervisorMsg;
@@ -182,7 +182,6 @@ impl GateHandle {
         taken_at: Instant,
         submission: Option<&Submission>,
     ) -> Ticket {
-        self.inner.tally.judged(taken_at.elapsed());
         let mut untaken = Vec::new();
         let judged = Arc::new(judged);
         let (reply, portions) = mpsc::channel(judged.items.len().max(1));
@@ -223,6 +222,7 @@ impl GateHandle {
         actor: &Actor,
         memories: &IntakeMemories,
     ) -> JudgedBatch {
+        let began_at = Instant::now();
         let parts = &self.inner.parts;
         let proofs = |run: &str, scenario_run: &str| parts.proofs.known(run, scenario_run);
         let context = || IntakeContext {
@@ -247,6 +247,7 @@ impl GateHandle {
             judged = judge(batch, &context(), &mut memory);
         }
         memories.give_back(memory);
+        self.inner.tally.judged(began_at.elapsed());
         if judged.gate_warnings > 0 {
             metrics::counter!("wellspring_gate_unproven_total")
                 .increment(u64::from(judged.gate_warnings));

@@ -1,7 +1,7 @@
 //! Judging envelopes: everything the gate can decide about an event from its bytes alone
 //! (contract 7.3, steps 2 to 6).
 //!
-//! Runs on the sender's task, so that it scales with the cores and an admission shard only has to claim,
+//! Runs on tasks of the senders, one a batch, so that it scales with the cores and an admission shard only has to claim,
 //! append and answer. Nothing here trusts the sender: an event of our own streamer and one from an HTTP
 //! client take the same steps over the same bytes.
 
