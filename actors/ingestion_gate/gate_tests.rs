@@ -507,6 +507,30 @@ async fn a_short_batch_never_overtakes_a_long_one_of_the_same_sender() {
     );
 }
 
+#[tokio::test]
+async fn behind_a_batch_that_was_lost_nothing_is_taken_until_the_sender_begins_anew() {
+    let world = world(1, 1_000).await;
+    let client = world.client();
+    let push = async |id: &str| {
+        let pending = client.submit(batch(&[(id, 1, 1)])).await.unwrap();
+        pending.await.unwrap().remove(0)
+    };
+    let older = client.sender.order.begin();
+    drop(client.turns.next()); // as a batch whose judging panicked
+    for id in ["e1", "e2"] {
+        let outcome = push(id).await;
+        let again = |code: &str| code == "PRECEDING_ITEM_RETRY";
+        assert!(
+            matches!(&outcome, ItemOutcome::Retry { code, .. } if again(code)),
+            "{id}: {outcome:?}"
+        );
+    }
+    drop(older); // every answer is in: what was sent back is sent again
+    for id in ["e1", "e2"] {
+        assert_eq!(push(id).await, ItemOutcome::Admitted);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_failed_commit_is_recovered_from_and_nothing_is_lost_or_doubled() {
     for after_write in [false, true] {

@@ -18,16 +18,16 @@ use wellspring_domain::ports::{
 
 /// The gate as one ordered sender of the same process uses it.
 pub struct InProcessGate {
-    sender: Arc<Sender>,
+    pub(super) sender: Arc<Sender>,
     window: usize,
-    turns: Turns,
+    pub(super) turns: Turns,
 }
 
 /// What the batches of one sender share.
-struct Sender {
+pub(super) struct Sender {
     gate: GateHandle,
     actor: Actor,
-    order: Arc<SenderOrder>,
+    pub(super) order: Arc<SenderOrder>,
     memories: IntakeMemories,
 }
 
