@@ -64,7 +64,7 @@ fn main() {
     let load = Load {
         address: ([127, 0, 0, 1], 0).into(),
         path: "/v1/ingest/push_batch".to_owned(),
-        connections: 8,
+        connections: 48,
         envelopes,
         per_request: BATCH,
         events: batched,
@@ -95,7 +95,7 @@ fn single_push(session: &mut Session, world: &World, load: &Load) {
 }
 
 fn batch_push(session: &mut Session, world: &World, load: &Load, batches: &[EnvelopeBatch]) {
-    let name = "HTTP batch push, 500 a request, 8 connections";
+    let name = "HTTP batch push, 500 a request, 48 connections";
     let work = session.work(name, load.events as u64);
     work.way("floor: bare axum, 202", |watch| bare(watch, load))
         .way("gate, durable", |watch| gate(watch, world, load))

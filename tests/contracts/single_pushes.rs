@@ -81,7 +81,8 @@ fn callers_that_push_at_the_same_time_get_their_own_answers() {
 
 #[test]
 fn who_prefers_little_is_told_the_decision_and_where_its_receipt_is() {
-    let daemon = Daemon::gate(&Site::new());
+    let site = Site::new();
+    let daemon = Daemon::gate(&site);
     let client = GateClient::new(&daemon.url);
     let prefer = ("Prefer", "respond-async, return=minimal");
     for (number, case) in CASES.iter().enumerate() {
