@@ -30,11 +30,9 @@ use wellspring_domain::ports::{
 use wellspring_domain::run_paths::PlatformRunId;
 use wellspring_domain::time_text::Micros;
 
-#[path = "sender_tests.rs"]
-mod sender_tests;
-
 mod bounds_tests;
 mod reporting_tests;
+mod sender_tests;
 mod supervision_tests;
 
 const RUN: &str = "platform_20260101T000000Z";
