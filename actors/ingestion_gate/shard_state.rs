@@ -13,7 +13,7 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 use wellspring_domain::admission::bus_offset::BusOffset;
 use wellspring_domain::admission::decision::{Flush, IndexEntry, RowRef};
-use wellspring_domain::admission::flush_builder::{FlushBuilder, LogEnds};
+use wellspring_domain::admission::flush_builder::{FLUSHES_UNDER_WAY, FlushBuilder, LogEnds};
 use wellspring_domain::admission::intake::{JudgedBatch, JudgedItem};
 use wellspring_domain::admission::key_table::{KeyTable, Place};
 use wellspring_domain::admission::quarantine::QuarantineDraft;
@@ -32,9 +32,6 @@ pub struct ShardRun {
     /// Memory of lists of admitted keys, to be filled again.
     spare: Vec<Vec<(Hash32, IndexEntry)>>,
 }
-
-/// Lists of admitted keys kept: one is filled while another is written.
-const LISTS_KEPT: usize = 2;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum InFlight {
@@ -233,7 +230,7 @@ impl ShardRun {
     /// Takes the memory of a durable flush back.
     pub fn recycle(&mut self, flush: Flush, mut admitted: Vec<(Hash32, IndexEntry)>) {
         self.ends.recycle(flush);
-        if self.spare.len() < LISTS_KEPT {
+        if self.spare.len() < FLUSHES_UNDER_WAY {
             admitted.clear();
             self.spare.push(admitted);
         }

@@ -67,8 +67,13 @@ impl ReceiptView {
     }
 
     /// The batch.
-    pub fn judged(&self) -> &Arc<JudgedBatch> {
+    pub fn judged(&self) -> &JudgedBatch {
         &self.judged
+    }
+
+    /// The place of an item among the events as they came.
+    pub fn index(&self, position: u32) -> u32 {
+        self.judged.items[position as usize].index
     }
 
     /// The ADMIT rows of duplicates, in their order.

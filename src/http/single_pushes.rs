@@ -271,11 +271,9 @@ impl Answering {
         }
         while let Some(mut answers) = ticket.next().await {
             answers.retain(|(position, answer)| !self.refuses(*position, answer));
-            let judged = self.view.judged().clone();
-            let index = |position: u32| judged.items[position as usize].index;
             let (receipts, references): (Vec<_>, Vec<_>) = answers
                 .into_iter()
-                .partition(|(position, _)| self.replies.wants_receipt(index(*position)));
+                .partition(|(position, _)| self.replies.wants_receipt(self.view.index(*position)));
             self.answer_with_references(&references);
             let (copies, others) = receipts.into_iter().partition(is_duplicate);
             self.answer_with_receipts(others, std::iter::repeat_with(|| Ok(None)));
@@ -299,7 +297,7 @@ impl Answering {
     fn answer_with_references(&mut self, answers: &[(u32, Answer)]) {
         self.bodies.reserve(answers.len(), OUTCOME_BYTES);
         for (position, answer) in answers {
-            let index = self.view.judged().items[*position as usize].index;
+            let index = self.view.index(*position);
             self.bodies.add(index, |body| {
                 self.view.push_outcome(body, *position, answer);
                 Ok(())
@@ -317,7 +315,7 @@ impl Answering {
         let ids = self.view.receipt_ids(&answers);
         self.bodies.reserve(answers.len(), RECEIPT_BYTES);
         for (((position, answer), id), original) in answers.into_iter().zip(ids).zip(originals) {
-            let index = self.view.judged().items[position as usize].index;
+            let index = self.view.index(position);
             let view = &mut self.view;
             self.bodies.add(index, |body| {
                 view.push_decision(body, position, &answer, &id, original?.as_ref())

@@ -50,8 +50,8 @@ struct Spare {
     rows: Vec<Vec<DecisionRow>>,
 }
 
-/// Flushes of a run that are filled or written at a time, whose rows are kept.
-const FLUSHES_UNDER_WAY: usize = 2;
+/// Flushes of a run at a time: one is filled while another is written. The memory of as many is kept.
+pub const FLUSHES_UNDER_WAY: usize = 2;
 
 /// Most bytes of text kept for later flushes: those of a flush being gathered and one being written, at the
 /// size a flush has by default, each in memory that was doubled to hold it.
