@@ -23,7 +23,7 @@ use support::world::{BATCH, CLASS, OUTPUT, World};
 use wellspring::gate::policy_files::load_policy;
 use wellspring_domain::admission::decision::Actor;
 use wellspring_domain::admission::envelope::{Envelope, Field};
-use wellspring_domain::admission::envelope_reader::{EnvelopeReader, Reading, SharedFields};
+use wellspring_domain::admission::envelope_reader::{Compared, EnvelopeReader, Reading};
 use wellspring_domain::admission::intake::{
     IntakeContext, IntakeMemory, ProofState, VerifyGates, judge,
 };
@@ -191,13 +191,11 @@ fn validation(session: &mut Session, world: &World, template: &Template, batch: 
                 let mut reader = EnvelopeReader::default();
                 for at in again(batch) {
                     let read = reader.read(black_box(batch.envelope(at)));
-                    let Reading {
-                        envelope, shared, ..
-                    } = read.expect("JSON").expect("an object");
+                    let Reading { envelope, compared } = read.expect("JSON").expect("an object");
                     let own = [Field::EventId, Field::TsUtc, Field::Payload];
-                    let valid = match shared {
-                        SharedFields::Same => envelope.validate_only(&own),
-                        SharedFields::Unknown => envelope.validate(),
+                    let valid = match compared {
+                        Compared::Alike { .. } => envelope.validate_only(&own),
+                        Compared::Unknown => envelope.validate(),
                     };
                     assert!(valid.is_ok() && keeps_schema(&policy, &envelope));
                 }

@@ -128,6 +128,13 @@ pub(super) struct Slot {
 #[derive(Debug)]
 pub struct Envelope<'a> {
     pub(super) text: Cow<'a, [u8]>,
+    /// Borrowed from a reader that writes it again and again, or its own.
+    pub(super) layout: Cow<'a, Box<Layout>>,
+}
+
+/// Where everything in an envelope lies.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Layout {
     pub(super) slots: [Option<Slot>; 17],
     /// The first member with a name no envelope has.
     pub(super) unknown: Option<String>,
@@ -139,51 +146,12 @@ pub struct Envelope<'a> {
     payload_sorted: Option<Vec<u8>>,
 }
 
-impl<'a> Envelope<'a> {
-    /// Reads an envelope from JSON text. `Ok(None)` when the text is JSON but not an object.
-    pub fn read(text: &'a [u8]) -> Result<Option<Envelope<'a>>, JsonError> {
-        match Envelope::read_canonical(text)? {
-            Some(envelope) => Ok(Some(envelope)),
-            None => Envelope::rewrite(text),
-        }
-    }
-
-    /// The fast road: `None` when the bytes are not canonical, or are no object.
-    fn read_canonical(text: &'a [u8]) -> Result<Option<Envelope<'a>>, JsonError> {
-        let mut scanner = Scanner::new(text);
-        if scanner.peek() != Some(b'{') {
-            return Ok(None);
-        }
-        let mut envelope = Envelope::empty(Cow::Borrowed(text));
-        let mut repeated = false;
-        let mut more = scanner.enter_object(0)?;
-        while more {
-            let key = scanner.next_key()?;
-            let start = scanner.position() as u32;
-            let name = &text[key.start as usize..key.end as usize];
-            let kind = if name == b"payload" && scanner.peek() == Some(b'{') {
-                envelope.scan_payload(&mut scanner, text, start)?;
-                ValueKind::Object
-            } else {
-                // An object here is wrong anyway; unsorted, the slow road finds out whether a key is
-                // repeated in it.
-                scanner.value(1)?
-            };
-            let value = start..scanner.position() as u32;
-            repeated |= envelope.place(text, &Member { key, value, kind });
-            more = scanner.after_value()?;
-        }
-        scanner.end()?;
-        envelope.escapes = scanner.escapes;
-        let canonical = scanner.normal && scanner.sorted && !repeated;
-        Ok(canonical.then_some(envelope))
-    }
-
+impl Layout {
     /// Reads the payload and keeps its members relative to its first byte. Keys that are not strictly
     /// ascending clear the scanner's sorted flag.
     fn scan_payload(
         &mut self,
-        scanner: &mut Scanner<'a>,
+        scanner: &mut Scanner<'_>,
         text: &[u8],
         start: u32,
     ) -> Result<(), JsonError> {
@@ -207,47 +175,6 @@ impl<'a> Envelope<'a> {
         })
     }
 
-    /// The slow road: rewrites the bytes, which also refuses repeated keys.
-    fn rewrite(text: &[u8]) -> Result<Option<Envelope<'a>>, JsonError> {
-        let tree = Json::parse(text)?;
-        if !matches!(tree, Json::Object(_)) {
-            return Ok(None);
-        }
-        let mut normal = Vec::with_capacity(text.len());
-        tree.push_ij(&mut normal);
-        let mut envelope = Envelope::empty(Cow::Owned(Vec::new()));
-        let mut members = Vec::new();
-        Scanner::new(&normal).members(0, |_, member| {
-            members.push(member);
-            Ok(())
-        })?;
-        for member in &members {
-            envelope.place(&normal, member);
-        }
-        envelope.text = Cow::Owned(normal);
-        if let Some(payload @ Json::Object(_)) = tree.get("payload") {
-            let mut sorted = Vec::new();
-            payload.push_cj(&mut sorted);
-            envelope.payload_sorted = Some(sorted);
-        }
-        envelope.escapes = true;
-        if envelope.kind(Field::Payload) == Some(ValueKind::Object) {
-            envelope.payload_members = scan_members(envelope.payload_json());
-        }
-        Ok(Some(envelope))
-    }
-
-    pub(super) fn empty(text: Cow<'a, [u8]>) -> Envelope<'a> {
-        Envelope {
-            text,
-            slots: Default::default(),
-            unknown: None,
-            payload_members: Vec::new(),
-            escapes: false,
-            payload_sorted: None,
-        }
-    }
-
     /// Notes where a member lies; true when its name came before (the slow road then refuses it).
     fn place(&mut self, text: &[u8], member: &Member) -> bool {
         match Field::from_name(member.key_of(text)) {
@@ -267,6 +194,80 @@ impl<'a> Envelope<'a> {
             }
         }
     }
+}
+
+impl<'a> Envelope<'a> {
+    /// Reads an envelope from JSON text. `Ok(None)` when the text is JSON but not an object.
+    pub fn read(text: &'a [u8]) -> Result<Option<Envelope<'a>>, JsonError> {
+        match Envelope::read_canonical(text)? {
+            Some(envelope) => Ok(Some(envelope)),
+            None => Envelope::rewrite(text),
+        }
+    }
+
+    /// The fast road: `None` when the bytes are not canonical, or are no object.
+    fn read_canonical(text: &'a [u8]) -> Result<Option<Envelope<'a>>, JsonError> {
+        let mut scanner = Scanner::new(text);
+        if scanner.peek() != Some(b'{') {
+            return Ok(None);
+        }
+        let mut layout = Box::<Layout>::default();
+        let mut repeated = false;
+        let mut more = scanner.enter_object(0)?;
+        while more {
+            let key = scanner.next_key()?;
+            let start = scanner.position() as u32;
+            let name = &text[key.start as usize..key.end as usize];
+            let kind = if name == b"payload" && scanner.peek() == Some(b'{') {
+                layout.scan_payload(&mut scanner, text, start)?;
+                ValueKind::Object
+            } else {
+                // An object here is wrong anyway; unsorted, the slow road finds out whether a key is
+                // repeated in it.
+                scanner.value(1)?
+            };
+            let value = start..scanner.position() as u32;
+            repeated |= layout.place(text, &Member { key, value, kind });
+            more = scanner.after_value()?;
+        }
+        scanner.end()?;
+        layout.escapes = scanner.escapes;
+        let canonical = scanner.normal && scanner.sorted && !repeated;
+        Ok(canonical.then_some(Envelope {
+            text: Cow::Borrowed(text),
+            layout: Cow::Owned(layout),
+        }))
+    }
+
+    /// The slow road: rewrites the bytes, which also refuses repeated keys.
+    fn rewrite(text: &[u8]) -> Result<Option<Envelope<'a>>, JsonError> {
+        let tree = Json::parse(text)?;
+        if !matches!(tree, Json::Object(_)) {
+            return Ok(None);
+        }
+        let mut normal = Vec::with_capacity(text.len());
+        tree.push_ij(&mut normal);
+        let mut layout = Box::<Layout>::default();
+        let mut members = Vec::new();
+        Scanner::new(&normal).members(0, |_, member| {
+            members.push(member);
+            Ok(())
+        })?;
+        for member in &members {
+            layout.place(&normal, member);
+        }
+        layout.escapes = true;
+        if let Some(payload @ Json::Object(_)) = tree.get("payload") {
+            let mut sorted = Vec::new();
+            payload.push_cj(&mut sorted);
+            layout.payload_members = scan_members(&sorted);
+            layout.payload_sorted = Some(sorted);
+        }
+        Ok(Some(Envelope {
+            text: Cow::Owned(normal),
+            layout: Cow::Owned(layout),
+        }))
+    }
 
     /// The envelope in insertion-order canonical form: what is published.
     pub fn text(&self) -> &[u8] {
@@ -278,24 +279,23 @@ impl<'a> Envelope<'a> {
         matches!(self.text, Cow::Borrowed(_))
     }
 
-    /// The rewritten bytes, when they differ from what was received; and memory to use again.
-    pub fn into_parts(self) -> (Option<Vec<u8>>, Vec<Member>) {
-        let rewritten = match self.text {
+    /// The rewritten bytes, when they differ from what was received.
+    pub fn into_rewritten(self) -> Option<Vec<u8>> {
+        match self.text {
             Cow::Borrowed(_) => None,
             Cow::Owned(text) => Some(text),
-        };
-        (rewritten, self.payload_members)
+        }
     }
 
     /// The canonical JSON of a field, quotes included.
     pub fn json(&self, field: Field) -> Option<&[u8]> {
-        let slot = self.slots[field as usize].as_ref()?;
+        let slot = self.layout.slots[field as usize].as_ref()?;
         Some(&self.text[slot.value.start as usize..slot.value.end as usize])
     }
 
     /// Where the inside of a string field lies in [`Envelope::text`].
     pub fn string_range(&self, field: Field) -> Option<Range<u32>> {
-        let slot = self.slots[field as usize]
+        let slot = self.layout.slots[field as usize]
             .as_ref()
             .filter(|slot| slot.kind == ValueKind::String)?;
         Some(slot.value.start + 1..slot.value.end - 1)
@@ -303,7 +303,9 @@ impl<'a> Envelope<'a> {
 
     /// The kind of a field's value.
     pub fn kind(&self, field: Field) -> Option<ValueKind> {
-        self.slots[field as usize].as_ref().map(|slot| slot.kind)
+        self.layout.slots[field as usize]
+            .as_ref()
+            .map(|slot| slot.kind)
     }
 
     /// The decoded text of a string field; anything else is `None`.
@@ -325,7 +327,7 @@ impl<'a> Envelope<'a> {
 
     /// The payload's sorted canonical bytes (CJ), `null` when there is none.
     pub fn payload_json(&self) -> &[u8] {
-        match &self.payload_sorted {
+        match &self.layout.payload_sorted {
             Some(sorted) => sorted,
             None => self.json(Field::Payload).unwrap_or(b"null"),
         }
@@ -333,12 +335,12 @@ impl<'a> Envelope<'a> {
 
     /// The payload's members, relative to [`Envelope::payload_json`].
     pub fn payload_members(&self) -> &[Member] {
-        &self.payload_members
+        &self.layout.payload_members
     }
 
     /// Checks every rule of contract 2.1.
     pub fn validate(&self) -> Result<(), EnvelopeViolation> {
-        if let Some(name) = &self.unknown {
+        if let Some(name) = &self.layout.unknown {
             return Err(EnvelopeViolation {
                 field: name.clone(),
                 rule: "is not a field of the envelope",
@@ -359,7 +361,7 @@ impl<'a> Envelope<'a> {
 
     /// As [`Envelope::validate`], where the fields not named are known to keep their rules.
     pub fn validate_only(&self, fields: &[Field]) -> Result<(), EnvelopeViolation> {
-        if self.unknown.is_some() {
+        if self.layout.unknown.is_some() {
             return self.validate();
         }
         self.validate_fields(fields)
@@ -448,7 +450,7 @@ impl Envelope<'_> {
         max: usize,
         rule: &'static str,
     ) -> Result<(), EnvelopeViolation> {
-        let characters = if self.escapes {
+        let characters = if self.layout.escapes {
             self.decoded(raw).chars().count()
         } else {
             raw.len()
@@ -462,7 +464,7 @@ impl Envelope<'_> {
 
     /// Whether a piece of the text stands for something else than itself.
     fn has_escape(&self, raw: &[u8]) -> bool {
-        self.escapes && raw.contains(&b'\\')
+        self.layout.escapes && raw.contains(&b'\\')
     }
 
     fn decoded<'t>(&self, raw: &'t [u8]) -> Cow<'t, str> {

@@ -5,6 +5,9 @@ use crate::admission::payload_schema::SchemaViolation;
 use crate::admission::policy::EventRule;
 use crate::json_scan::ValueKind;
 
+/// What is wrong with an event: reason code and detail.
+pub(super) type Finding = (&'static str, String);
+
 /// Fields that are the same for all events of a stream.
 pub(super) const CONTEXT_FIELDS: [Field; 10] = [
     Field::EventType,
@@ -66,22 +69,23 @@ pub(super) fn is_empty(envelope: &Envelope<'_>, pin: Field) -> bool {
     }
 }
 
-/// [`check_schema`] for an envelope that differs from one that passed in the values of these payload members, and
-/// in no field that a rule looks at; a bit for each from the first on.
-pub(super) fn check_changed_values(
+/// Every check of an envelope that differs from one that passed them only in event id, time and the values of these
+/// payload members, a bit for each from the first on, and, when it says so, in [`OWN_FIELDS_NOT_IN_RECEIPTS`].
+pub(super) fn check_differences(
     envelope: &Envelope<'_>,
     rule: &EventRule,
-    changed: u64,
-) -> Option<(&'static str, String)> {
+    own_fields: bool,
+    payload_members: u64,
+) -> Option<Finding> {
+    if own_fields && let Err(violation) = envelope.validate_only(&OWN_FIELDS_NOT_IN_RECEIPTS) {
+        return Some(("ENVELOPE_INVALID", violation.to_string()));
+    }
     let payload = rule.schema.as_ref()?.payload.as_ref()?;
     let (text, members) = (envelope.payload_json(), envelope.payload_members());
-    schema_failure(payload.check_values(text, members, changed))
+    schema_failure(payload.check_values(text, members, payload_members))
 }
 
-pub(super) fn check_schema(
-    envelope: &Envelope<'_>,
-    rule: &EventRule,
-) -> Option<(&'static str, String)> {
+pub(super) fn check_schema(envelope: &Envelope<'_>, rule: &EventRule) -> Option<Finding> {
     let Some(schema) = &rule.schema else {
         let event_type = envelope.string(Field::EventType).unwrap_or_default();
         return Some((
@@ -115,7 +119,7 @@ pub(super) fn check_schema(
     schema_failure(payload.check_members(text, members))
 }
 
-fn schema_failure(checked: Result<(), SchemaViolation>) -> Option<(&'static str, String)> {
+fn schema_failure(checked: Result<(), SchemaViolation>) -> Option<Finding> {
     let violation = checked.err()?;
     let detail = format!("{} {}", violation.path, violation.rule);
     Some(("SCHEMA_FAIL", detail))

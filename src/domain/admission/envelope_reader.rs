@@ -2,31 +2,35 @@
 //!
 //! Events of one stream have the same members in the same order, and most of their values repeat. So an
 //! envelope is compared with the last canonical one: bytes that are equal were read before, only what
-//! differs is scanned. Neighbours that were equal before are compared at once. The bytes decide alone. An envelope that does not fit takes the
+//! differs is scanned. Neighbours that were equal before are compared at once, and where they lie is noted only when
+//! it is somewhere else than before. The bytes decide alone. An envelope that does not fit takes the
 //! road of [`Envelope::read`], and a property test says that both roads see the same.
 
-use crate::admission::envelope::{Envelope, FIELDS, Field, Slot};
+use crate::admission::envelope::{Envelope, FIELDS, Field, Layout};
 use crate::admission::envelope_checks::CONTEXT_FIELDS;
-use crate::json_scan::{JsonError, Member, Scanner, ValueKind};
+use crate::admission::envelope_walk::{Members, Place, Walk, place_at, set_starts};
+use crate::json_scan::{JsonError, Scanner, ValueKind};
 use std::borrow::Cow;
-use std::ops::Range;
 
 /// An envelope, and how it compares with the one the reader compared it with.
 pub struct Reading<'t> {
     /// The envelope.
     pub envelope: Envelope<'t>,
-    /// Its shared fields.
-    pub shared: SharedFields,
-    /// Its payload.
-    pub payload: PayloadChange,
+    /// What it has in common with the other.
+    pub compared: Compared,
 }
 
-/// What of a payload is not that of the envelope it was compared with.
+/// How an envelope compares with the one the reader keeps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PayloadChange {
-    /// It has the same members; those with another value, a bit for each from the first on.
-    Values(u64),
-    /// Not compared: the envelope is the one the next ones are compared with, if any.
+pub enum Compared {
+    /// It has the same members, and the fields that the events of a stream share are byte for byte the same.
+    Alike {
+        /// Whether any other field but event id, time and payload has another value.
+        own_fields: bool,
+        /// The payload members with another value, a bit for each from the first on; none for too many members.
+        payload: Option<u64>,
+    },
+    /// Not compared, or not alike: it is the one the next ones are compared with, if any.
     Unknown,
 }
 
@@ -34,44 +38,25 @@ pub enum PayloadChange {
 #[derive(Default)]
 pub struct EnvelopeReader {
     last: Option<Shape>,
-    /// Memory of an envelope that was let go.
-    spare: Vec<Member>,
-}
-
-/// Whether the fields that the events of a stream share are those of the envelope read before.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SharedFields {
-    /// Byte for byte the same.
-    Same,
-    /// Not compared, or not the same.
-    Unknown,
 }
 
 impl EnvelopeReader {
     /// As [`Envelope::read`].
-    pub fn read<'t>(&mut self, text: &'t [u8]) -> Result<Option<Reading<'t>>, JsonError> {
-        let spare = &mut self.spare;
-        let beside = self.last.as_mut().and_then(|last| last.read(text, spare));
-        let envelope = match beside {
-            Some(read) if read.shared == SharedFields::Same => return Ok(Some(read)),
-            Some(read) => read.envelope,
-            None => match Envelope::read(text)? {
-                Some(envelope) => envelope,
-                None => return Ok(None),
-            },
+    pub fn read<'t>(&'t mut self, text: &'t [u8]) -> Result<Option<Reading<'t>>, JsonError> {
+        if let Some(compared) = self.last.as_mut().and_then(|last| last.read(text)) {
+            let last = self.last.as_ref().expect("the envelope was read beside it");
+            let envelope = Envelope {
+                text: Cow::Borrowed(text),
+                layout: Cow::Borrowed(&last.layout),
+            };
+            return Ok(Some(Reading { envelope, compared }));
+        }
+        let Some(envelope) = Envelope::read(text)? else {
+            return Ok(None);
         };
         self.last = Shape::of(&envelope);
-        Ok(Some(Reading {
-            envelope,
-            shared: SharedFields::Unknown,
-            payload: PayloadChange::Unknown,
-        }))
-    }
-
-    /// Takes the memory of an envelope back that is needed no more.
-    pub fn recycle(&mut self, mut members: Vec<Member>) {
-        members.clear();
-        self.spare = members;
+        let compared = Compared::Unknown;
+        Ok(Some(Reading { envelope, compared }))
     }
 }
 
@@ -81,67 +66,10 @@ struct Shape {
     names: Vec<Field>,
     fields: Members,
     payload: Members,
-}
-
-/// Members of an object that follow each other.
-struct Members {
-    places: Vec<Place>,
-    /// For each member: the end of the run of members from it on that have been equal so far.
-    steady_to: Vec<u16>,
-}
-
-impl Members {
-    /// Takes all for equal until one is not. A payload is never equal as a whole.
-    fn new(places: Vec<Place>, payload: Option<usize>) -> Members {
-        let steady_to = vec![places.len() as u16; places.len()];
-        let mut members = Members { places, steady_to };
-        if let Some(payload) = payload {
-            members.varies(payload);
-        }
-        members
-    }
-
-    /// Notes that a member's value is not always the same.
-    fn varies(&mut self, number: usize) {
-        let before = self.steady_to[..number].iter_mut();
-        before.for_each(|end| *end = (*end).min(number as u16));
-        self.steady_to[number] = number as u16;
-    }
-}
-
-/// Where a member lies: its quoted key and colon from `start`, its value from `value` to `end`.
-#[derive(Clone, Copy)]
-struct Place {
-    start: u32,
-    value: u32,
-    end: u32,
-    kind: ValueKind,
-}
-
-impl Place {
-    fn key_length(&self) -> u32 {
-        self.value - self.start
-    }
-
-    /// The member, moved by so many bytes, as seen from `base`.
-    fn member(&self, shift: u32, base: u32) -> Member {
-        let value = self.slot(shift).value;
-        let key = self.start.wrapping_add(shift) + 1 - base;
-        Member {
-            // Without its quotes and the colon.
-            key: key..key + self.key_length() - 3,
-            value: value.start - base..value.end - base,
-            kind: self.kind,
-        }
-    }
-
-    /// The value, moved by so many bytes.
-    fn slot(&self, shift: u32) -> Slot {
-        Slot {
-            value: self.value.wrapping_add(shift)..self.end.wrapping_add(shift),
-            kind: self.kind,
-        }
-    }
+    /// Where everything lies in the envelope read last.
+    layout: Box<Layout>,
+    /// False when reading into the layout was given up.
+    laid_out: bool,
 }
 
 impl Shape {
@@ -150,22 +78,23 @@ impl Shape {
         let Cow::Borrowed(text) = envelope.text else {
             return None;
         };
-        if envelope.escapes || envelope.unknown.is_some() {
+        let layout = &envelope.layout;
+        if layout.escapes || layout.unknown.is_some() {
             return None;
         }
-        let payload_slot = envelope.slots[Field::Payload as usize].as_ref();
+        let payload_slot = layout.slots[Field::Payload as usize].as_ref();
         let payload_slot = payload_slot.filter(|slot| slot.kind == ValueKind::Object)?;
         let place = |field: &Field| {
-            let slot = envelope.slots[*field as usize].as_ref()?;
+            let slot = layout.slots[*field as usize].as_ref()?;
             Some((*field, place_at(&slot.value, 0, slot.kind)))
         };
         let mut fields: Vec<(Field, Place)> = FIELDS.iter().filter_map(place).collect();
         fields.sort_unstable_by_key(|(_, place)| place.value);
-        if fields.len().max(envelope.payload_members.len()) > usize::from(u16::MAX) {
+        if fields.len().max(layout.payload_members.len()) > usize::from(u16::MAX) {
             return None;
         }
         let base = payload_slot.value.start;
-        let members = envelope.payload_members.iter();
+        let members = layout.payload_members.iter();
         let mut payload: Vec<Place> = members
             .map(|member| place_at(&member.value, base, member.kind))
             .collect();
@@ -178,188 +107,65 @@ impl Shape {
             names,
             fields: Members::new(places, payload_at),
             payload: Members::new(payload, None),
+            layout: Box::new(Layout::clone(layout)),
+            laid_out: false,
         })
     }
 
-    /// The envelope in `text`, when it has this shape and is canonical.
-    fn read<'t>(&mut self, text: &'t [u8], spare: &mut Vec<Member>) -> Option<Reading<'t>> {
-        let mut envelope = Envelope::empty(Cow::Borrowed(text));
-        envelope.payload_members = std::mem::take(spare);
-        let mut shared = SharedFields::Same;
-        let mut payload = PayloadChange::Unknown;
+    /// Reads the envelope in `text` into the layout, when it is canonical and alike.
+    fn read(&mut self, text: &[u8]) -> Option<Compared> {
+        if !std::mem::replace(&mut self.laid_out, false) {
+            self.fields.lie_nowhere();
+            self.payload.lie_nowhere();
+        }
+        let layout = &mut *self.layout;
         let mut walk = Walk {
             known: &self.text,
             text,
             at: 0,
             scanner: Scanner::new(text),
         };
+        let (mut own_fields, mut payload) = (false, None);
         walk.expect(b'{')?;
         let mut number = 0;
         while number < self.names.len() {
             if number > 0 {
                 walk.expect(b',')?;
             }
-            let end = usize::from(self.fields.steady_to[number]);
-            if let Some(shift) = walk.run(&self.fields.places[number..end]) {
-                for (field, place) in self.names[number..end]
-                    .iter()
-                    .zip(&self.fields.places[number..end])
-                {
-                    envelope.slots[*field as usize] = Some(place.slot(shift));
+            let field = self.names[number];
+            let place = self.fields.places[number];
+            if field == Field::Payload {
+                let (slot, changed) =
+                    walk.payload(&place, &mut self.payload, &mut layout.payload_members)?;
+                layout.slots[field as usize] = Some(slot);
+                payload = changed;
+                number += 1;
+            } else if let Some((run, shift)) = walk.equal(&self.fields, number) {
+                number = run.end;
+                if !self.fields.lie_at(run.clone(), shift) {
+                    for at in run {
+                        let slot = self.fields.places[at].slot(shift);
+                        layout.slots[self.names[at] as usize] = Some(slot);
+                    }
                 }
-                number = end;
-                continue;
-            }
-            let (field, place) = (self.names[number], self.fields.places[number]);
-            let slot = if field == Field::Payload {
-                let members = &mut envelope.payload_members;
-                let (slot, change) = walk.payload(&place, &mut self.payload, members)?;
-                payload = change;
-                slot
-            } else if let Some(slot) = walk.same(&place) {
-                slot
             } else {
                 if CONTEXT_FIELDS.contains(&field) {
-                    shared = SharedFields::Unknown;
+                    return None;
                 }
+                own_fields |= !matches!(field, Field::EventId | Field::TsUtc);
                 self.fields.varies(number);
-                walk.other(&place, 1)?
-            };
-            envelope.slots[field as usize] = Some(slot);
-            number += 1;
+                layout.slots[field as usize] = Some(walk.other(&place, 1)?);
+                number += 1;
+            }
         }
         walk.expect(b'}')?;
-        envelope.escapes = walk.scanner.escapes;
+        layout.escapes = walk.scanner.escapes;
         let canonical = walk.scanner.normal && walk.scanner.sorted;
-        (canonical && walk.at == text.len()).then_some(Reading {
-            envelope,
-            shared,
+        self.laid_out = canonical && walk.at == text.len();
+        self.laid_out.then_some(Compared::Alike {
+            own_fields,
             payload,
         })
-    }
-}
-
-fn place_at(value: &Range<u32>, base: u32, kind: ValueKind) -> Place {
-    Place {
-        start: 0,
-        value: base + value.start,
-        end: base + value.end,
-        kind,
-    }
-}
-
-/// In canonical text a member starts right behind the comma that follows the one before.
-fn set_starts<'p>(places: impl Iterator<Item = &'p mut Place>, first: u32) {
-    let mut start = first;
-    for place in places {
-        place.start = start;
-        start = place.end + 1;
-    }
-}
-
-/// A walk through an envelope beside a known one.
-struct Walk<'k, 't> {
-    known: &'k [u8],
-    text: &'t [u8],
-    at: usize,
-    scanner: Scanner<'t>,
-}
-
-impl Walk<'_, '_> {
-    fn expect(&mut self, byte: u8) -> Option<()> {
-        let found = self.text.get(self.at) == Some(&byte);
-        self.at += 1;
-        found.then_some(())
-    }
-
-    fn follows(&self, start: u32, end: u32) -> bool {
-        self.text[self.at..].starts_with(&self.known[start as usize..end as usize])
-    }
-
-    /// Steps over members that are byte for byte the known ones; tells how far they are from these.
-    fn run(&mut self, places: &[Place]) -> Option<u32> {
-        let (first, last) = (places.first()?, places.last()?);
-        let length = (last.end - first.start) as usize;
-        // A number may go on where the known one ended.
-        let ended = matches!(self.text.get(self.at + length), Some(b',' | b'}'));
-        if !ended || !self.follows(first.start, last.end) {
-            return None;
-        }
-        let shift = (self.at as u32).wrapping_sub(first.start);
-        self.at += length;
-        Some(shift)
-    }
-
-    /// The same for one member.
-    fn same(&mut self, place: &Place) -> Option<Slot> {
-        let shift = self.run(std::slice::from_ref(place))?;
-        Some(place.slot(shift))
-    }
-
-    /// Scans the value of a member that has the known key.
-    fn other(&mut self, place: &Place, depth: u32) -> Option<Slot> {
-        if !self.follows(place.start, place.value) {
-            return None;
-        }
-        let start = self.at + place.key_length() as usize;
-        self.scanner.jump(start);
-        let kind = self.scanner.value(depth).ok()?;
-        self.at = self.scanner.position();
-        Some(Slot {
-            value: start as u32..self.at as u32,
-            kind,
-        })
-    }
-
-    /// Reads a payload with the known keys; its members are relative to its first byte.
-    fn payload(
-        &mut self,
-        place: &Place,
-        known: &mut Members,
-        members: &mut Vec<Member>,
-    ) -> Option<(Slot, PayloadChange)> {
-        if !self.follows(place.start, place.value) {
-            return None;
-        }
-        self.at += place.key_length() as usize;
-        let base = self.at as u32;
-        members.reserve(known.places.len());
-        self.expect(b'{')?;
-        let (mut number, mut changed) = (0, 0);
-        while number < known.places.len() {
-            if number > 0 {
-                self.expect(b',')?;
-            }
-            let end = usize::from(known.steady_to[number]);
-            if let Some(shift) = self.run(&known.places[number..end]) {
-                let run = known.places[number..end].iter();
-                members.extend(run.map(|place| place.member(shift, base)));
-                number = end;
-                continue;
-            }
-            let place = known.places[number];
-            let start = self.at as u32;
-            let mut member = place.member(start.wrapping_sub(place.start), base);
-            if self.same(&place).is_none() {
-                known.varies(number);
-                changed |= 1u64.checked_shl(number as u32).unwrap_or(0);
-                let slot = self.other(&place, 2)?;
-                member.value = slot.value.start - base..slot.value.end - base;
-                member.kind = slot.kind;
-            }
-            members.push(member);
-            number += 1;
-        }
-        self.expect(b'}')?;
-        let slot = Slot {
-            value: base..self.at as u32,
-            kind: ValueKind::Object,
-        };
-        let change = match known.places.len() as u32 <= u64::BITS {
-            true => PayloadChange::Values(changed),
-            false => PayloadChange::Unknown,
-        };
-        Some((slot, change))
     }
 }
 
@@ -375,27 +181,24 @@ mod tests {
     }
 
     /// Reads all texts with one reader and compares each with what it is when read alone.
-    fn assert_same(texts: &[String]) -> Vec<Option<SharedFields>> {
+    fn assert_same(texts: &[String]) -> Vec<Option<Compared>> {
         let mut reader = EnvelopeReader::default();
-        let mut shared = Vec::new();
+        let mut compared = Vec::new();
         for text in texts {
             let alone = Envelope::read(text.as_bytes());
             let beside = reader.read(text.as_bytes());
-            shared.push(match &beside {
-                Ok(Some(read)) => Some(read.shared),
+            compared.push(match &beside {
+                Ok(Some(read)) => Some(read.compared),
                 _ => None,
             });
             let beside = beside.map(|read| read.map(|read| read.envelope));
             assert_eq!(format!("{beside:?}"), format!("{alone:?}"), "{text}");
-            if let Ok(Some(envelope)) = beside {
-                reader.recycle(envelope.into_parts().1);
-            }
         }
-        shared
+        compared
     }
 
     fn read_by(shape: &mut Shape, text: &str) -> bool {
-        shape.read(text.as_bytes(), &mut Vec::new()).is_some()
+        shape.read(text.as_bytes()).is_some()
     }
 
     #[test]
@@ -409,10 +212,25 @@ mod tests {
             text("e6", "u", "{}"),
             text("e7", "u", "{}"),
         ];
-        let (same, unknown) = (Some(SharedFields::Same), Some(SharedFields::Unknown));
+        let alike = |payload| {
+            let (own_fields, payload) = (false, Some(payload));
+            Some(Compared::Alike {
+                own_fields,
+                payload,
+            })
+        };
+        let unknown = Some(Compared::Unknown);
         assert_eq!(
             assert_same(&texts),
-            [unknown, same, unknown, unknown, unknown, unknown, same]
+            [
+                unknown,
+                alike(0b11),
+                unknown,
+                unknown,
+                unknown,
+                unknown,
+                alike(0)
+            ]
         );
         let mut shape = EnvelopeReader::default();
         shape.read(texts[0].as_bytes()).unwrap();

@@ -8,10 +8,11 @@
 use crate::admission::decision::{Actor, ReceiptContext};
 use crate::admission::envelope::{Envelope, Field};
 use crate::admission::envelope_checks::{
-    CONTEXT_FIELDS, OWN_FIELDS_NOT_IN_RECEIPTS, check_changed_values, check_schema, is_empty,
+    CONTEXT_FIELDS, Finding, OWN_FIELDS_NOT_IN_RECEIPTS, check_differences, check_schema, is_empty,
     not_receiptable,
 };
-use crate::admission::envelope_reader::{EnvelopeReader, PayloadChange, Reading, SharedFields};
+use crate::admission::envelope_reader::{Compared, EnvelopeReader, Reading};
+use crate::admission::gate_verdict::GateVerdict;
 use crate::admission::item_hashes::{ItemHashes, Topic, Wanted};
 use crate::admission::policy::EventRule;
 use crate::admission::quarantine::draft;
@@ -42,19 +43,34 @@ pub fn judge<'a>(
     judged.items.reserve(batch.len());
     memory.last.begin(context.actor);
     memory.hashes.begin();
+    let IntakeMemory {
+        reader,
+        last,
+        key,
+        hashes,
+    } = memory;
     let mut judge = Judge {
         context,
-        memory,
-        last_proof: None,
+        last,
+        key,
+        hashes,
+        gates: None,
     };
     for (index, range) in batch.ranges.iter().enumerate() {
+        let index = index as u32;
         let range = without_outer_space(&batch.bytes, range);
         let bytes = &batch.bytes[range.start as usize..range.end as usize];
-        judge.item(index as u32, &range, bytes, &mut judged);
-        let hashes = &mut judge.memory.hashes;
-        hashes.settle_when_full(&mut judged, context.shards);
+        match reader.read(bytes) {
+            Ok(Some(reading)) => judge.item(index, &range, reading, &mut judged),
+            Ok(None) => {
+                let detail = "the event is not a JSON object".to_owned();
+                refuse(&mut judged, index, 422, "ENVELOPE_INVALID", detail);
+            }
+            Err(error) => refuse(&mut judged, index, 400, "INVALID_JSON", error.to_string()),
+        }
+        judge.hashes.settle_when_full(&mut judged, context.shards);
     }
-    memory.hashes.settle(&mut judged, context.shards);
+    judge.hashes.settle(&mut judged, context.shards);
     judged
 }
 
@@ -71,9 +87,11 @@ pub struct IntakeMemory {
 
 struct Judge<'a> {
     context: &'a IntakeContext<'a>,
-    memory: &'a mut IntakeMemory,
-    /// The last run's proof: looked up once per run and batch, not once per event.
-    last_proof: Option<LastProof>,
+    last: &'a mut LastContext,
+    key: &'a mut Vec<u8>,
+    hashes: &'a mut ItemHashes,
+    /// That of the last event: found once per run and batch, not once per event.
+    gates: Option<GateVerdict>,
 }
 
 /// What is known of the constant fields of the last event: consecutive events of one stream share them, so
@@ -84,8 +102,8 @@ struct LastContext {
     rule: Option<Arc<EventRule>>,
     /// True once an envelope with these fields was valid.
     is_valid: bool,
-    /// True once the envelope that others are compared with has passed its schema.
-    fits_schema: bool,
+    /// True once the envelope that others are compared with has passed every check but that of the gates.
+    pattern_passed: bool,
     /// What their receipts share, when there was one.
     receipt: Option<Arc<ReceiptContext>>,
     /// Its place among the batch's contexts, when there was an item.
@@ -100,13 +118,6 @@ impl LastContext {
     }
 }
 
-/// What is known about the run of the last event.
-struct LastProof {
-    run: String,
-    scenario_run: String,
-    state: ProofState,
-}
-
 /// Pins of a receipt (contract 7.7).
 const PIN_FIELDS: [Field; 7] = [
     Field::ManifestFingerprint,
@@ -119,100 +130,99 @@ const PIN_FIELDS: [Field; 7] = [
 ];
 
 impl Judge<'_> {
-    fn item(&mut self, index: u32, range: &Range<u32>, bytes: &[u8], judged: &mut JudgedBatch) {
-        let reading = match self.memory.reader.read(bytes) {
-            Ok(Some(reading)) => reading,
-            Ok(None) => {
-                return refuse(
-                    judged,
-                    index,
-                    422,
-                    "ENVELOPE_INVALID",
-                    "the event is not a JSON object".to_owned(),
-                );
-            }
-            Err(error) => return refuse(judged, index, 400, "INVALID_JSON", error.to_string()),
-        };
-        let Reading {
-            envelope,
-            shared,
-            payload,
-        } = reading;
-        let rule = self.look_at_context(&envelope, shared);
-        self.memory.last.fits_schema &= payload != PayloadChange::Unknown;
-        if let Some(reason) = not_receiptable(&envelope, self.memory.last.is_valid) {
-            return refuse(judged, index, 422, "ENVELOPE_INVALID", reason);
+    fn item(
+        &mut self,
+        index: u32,
+        range: &Range<u32>,
+        reading: Reading<'_>,
+        judged: &mut JudgedBatch,
+    ) {
+        let Reading { envelope, compared } = reading;
+        // Taken out and put back: counting its owners would cost more, with all cores at it.
+        let rule = self.take_rule(&envelope, compared);
+        self.last.pattern_passed &= compared != Compared::Unknown;
+        match self.check(&envelope, compared, &rule, judged) {
+            Ok(finding) => self.accept(index, range, envelope, &rule, finding, judged),
+            Err(immediate) => judged.immediate.push((index, immediate)),
         }
-        let finding = match self.check(&envelope, payload, &rule, judged) {
-            Ok(finding) => finding,
-            Err(immediate) => return judged.immediate.push((index, immediate)),
-        };
-        self.accept(index, range, envelope, &rule, finding, judged);
+        self.last.rule = Some(rule);
     }
 
     /// Compares the constant fields with those of the last event and gives their rule.
-    fn look_at_context(&mut self, envelope: &Envelope<'_>, shared: SharedFields) -> Arc<EventRule> {
-        let IntakeMemory { last, key, .. } = &mut *self.memory;
-        if let (SharedFields::Same, Some(rule)) = (shared, &last.rule) {
-            return rule.clone();
-        }
-        key.clear();
+    fn take_rule(&mut self, envelope: &Envelope<'_>, compared: Compared) -> Arc<EventRule> {
+        let rule = self.last.rule.take();
+        let rule = match (compared, rule) {
+            (Compared::Alike { .. }, Some(rule)) => return rule,
+            (_, rule) => rule,
+        };
+        self.key.clear();
         for field in CONTEXT_FIELDS {
-            key.extend_from_slice(envelope.json(field).unwrap_or_default());
-            key.push(0);
+            let json = envelope.json(field).unwrap_or_default();
+            self.key.extend_from_slice(json);
+            self.key.push(0);
         }
-        if let Some(rule) = &last.rule
-            && *key == last.key
+        if let Some(rule) = rule
+            && *self.key == self.last.key
         {
-            return rule.clone();
+            return rule;
         }
-        std::mem::swap(key, &mut last.key);
+        std::mem::swap(self.key, &mut self.last.key);
+        self.last.is_valid = false;
+        self.last.receipt = None;
+        self.last.index = None;
+        self.gates = None;
         let event_type = envelope.string(Field::EventType).unwrap_or_default();
-        let rule = self.context.policy.rule(&event_type).clone();
-        last.rule = Some(rule.clone());
-        last.is_valid = false;
-        last.receipt = None;
-        last.index = None;
-        rule
+        self.context.policy.rule(&event_type).clone()
     }
 
     /// Steps 2 to 4b: the first failure, as code and detail.
     fn check(
         &mut self,
         envelope: &Envelope<'_>,
-        payload: PayloadChange,
+        compared: Compared,
         rule: &EventRule,
         judged: &mut JudgedBatch,
-    ) -> Result<Option<(&'static str, String)>, Immediate> {
-        let last = &mut self.memory.last;
-        let valid = match last.is_valid {
+    ) -> Result<Option<Finding>, Immediate> {
+        if let Some(detail) = not_receiptable(envelope, self.last.is_valid) {
+            return Err(Immediate::Refused {
+                status: 422,
+                code: "ENVELOPE_INVALID",
+                detail,
+            });
+        }
+        let finding = match compared {
+            Compared::Alike {
+                own_fields,
+                payload: Some(changed),
+            } if self.last.pattern_passed => check_differences(envelope, rule, own_fields, changed),
+            _ => self.check_all(envelope, rule),
+        };
+        if finding.is_some() {
+            return Ok(finding);
+        }
+        self.last.pattern_passed |= compared == Compared::Unknown;
+        self.check_gates(envelope, rule, judged)
+    }
+
+    fn check_all(&mut self, envelope: &Envelope<'_>, rule: &EventRule) -> Option<Finding> {
+        let valid = match self.last.is_valid {
             true => envelope.validate_only(&OWN_FIELDS_NOT_IN_RECEIPTS),
             false => envelope.validate(),
         };
         if let Err(violation) = valid {
-            return Ok(Some(("ENVELOPE_INVALID", violation.to_string())));
+            return Some(("ENVELOPE_INVALID", violation.to_string()));
         }
-        last.is_valid = true;
+        self.last.is_valid = true;
         let missing: Vec<&str> = rule
             .pins
             .iter()
             .filter(|pin| is_empty(envelope, **pin))
             .map(|pin| pin.name())
             .collect();
-        if !missing.is_empty() {
-            return Ok(Some(("PINS_MISSING", missing.join(","))));
+        match missing.is_empty() {
+            true => check_schema(envelope, rule),
+            false => Some(("PINS_MISSING", missing.join(","))),
         }
-        let fits = match payload {
-            PayloadChange::Values(changed) if last.fits_schema => {
-                check_changed_values(envelope, rule, changed)
-            }
-            _ => check_schema(envelope, rule),
-        };
-        if let Some(failure) = fits {
-            return Ok(Some(failure));
-        }
-        last.fits_schema |= payload == PayloadChange::Unknown;
-        self.check_gates(envelope, rule, judged)
     }
 
     fn check_gates(
@@ -220,57 +230,27 @@ impl Judge<'_> {
         envelope: &Envelope<'_>,
         rule: &EventRule,
         judged: &mut JudgedBatch,
-    ) -> Result<Option<(&'static str, String)>, Immediate> {
-        if self.context.verify_gates == VerifyGates::Off || rule.required_gates.is_empty() {
-            return Ok(None);
-        }
-        let run = envelope.string(Field::PlatformRunId).unwrap_or_default();
-        let scenario_run = envelope.string(Field::ScenarioRunId).unwrap_or_default();
-        let problem = match self.proof_of(&run, &scenario_run) {
-            ProofState::Proven(passed) => rule
-                .required_gates
-                .iter()
-                .find(|gate| !passed.contains(*gate))
-                .cloned(),
-            ProofState::Absent => Some("no facts view for this run".to_owned()),
-            ProofState::Unavailable => {
-                return Err(Immediate::Retry {
-                    code: "IG_UNHEALTHY",
-                    detail: "the facts view cannot be read now".to_owned(),
-                });
-            }
-            ProofState::NotLoaded => {
-                judged
-                    .unproven
-                    .insert((run.into_owned(), scenario_run.into_owned()));
-                None
-            }
-        };
-        match problem {
-            None => Ok(None),
-            Some(_) if self.context.verify_gates == VerifyGates::Warn => {
+    ) -> Result<Option<Finding>, Immediate> {
+        let context = self.context;
+        let verdict = self
+            .gates
+            .get_or_insert_with(|| GateVerdict::on(envelope, rule, context));
+        match verdict {
+            GateVerdict::Pass => Ok(None),
+            GateVerdict::Missing(_) if context.verify_gates == VerifyGates::Warn => {
                 judged.gate_warnings += 1;
                 Ok(None)
             }
-            Some(detail) => Ok(Some(("GATE_PASS_MISSING", detail))),
-        }
-    }
-
-    fn proof_of(&mut self, run: &str, scenario_run: &str) -> ProofState {
-        match &self.last_proof {
-            Some(last) if last.run == run && last.scenario_run == scenario_run => {
-                last.state.clone()
+            GateVerdict::Missing(detail) => Ok(Some(("GATE_PASS_MISSING", detail.clone()))),
+            GateVerdict::NotLoaded(run, scenario_run) => {
+                let unproven = (run.clone(), scenario_run.clone());
+                judged.unproven.insert(unproven);
+                Ok(None)
             }
-            _ => {
-                let state = (self.context.proofs)(run, scenario_run);
-                let (run, scenario_run) = (run.to_owned(), scenario_run.to_owned());
-                self.last_proof = Some(LastProof {
-                    run,
-                    scenario_run,
-                    state: state.clone(),
-                });
-                state
-            }
+            GateVerdict::Unavailable => Err(Immediate::Retry {
+                code: "IG_UNHEALTHY",
+                detail: "the facts view cannot be read now".to_owned(),
+            }),
         }
     }
 
@@ -281,7 +261,7 @@ impl Judge<'_> {
         range: &Range<u32>,
         envelope: Envelope<'_>,
         rule: &EventRule,
-        mut finding: Option<(&'static str, String)>,
+        mut finding: Option<Finding>,
         judged: &mut JudgedBatch,
     ) {
         let text = |field| envelope.string_bytes(field).unwrap_or_default();
@@ -302,28 +282,24 @@ impl Judge<'_> {
         };
         let number = judged.items.len();
         let identity = dedupe_key_text(&run_id, rule.class.as_bytes(), &event_id);
-        self.memory.hashes.ask(Wanted::DedupeKey, number, &identity);
+        self.hashes.ask(Wanted::DedupeKey, number, &identity);
         let mut topic = None;
         if finding.is_none() {
             let payload = payload_text(&envelope);
-            self.memory
-                .hashes
-                .ask(Wanted::PayloadHash, number, &payload);
+            self.hashes.ask(Wanted::PayloadHash, number, &payload);
             match self.route(&envelope, rule, number) {
                 Ok(found) => topic = Some(found),
                 Err(refused) => finding = Some(refused),
             }
         }
-        self.memory.hashes.place(topic);
+        self.hashes.place(topic);
         if let Some((code, detail)) = finding {
             item.quarantine = Some(Box::new(draft(&envelope, code, detail)));
         }
         drop((run_id, event_id));
-        let (rewritten, members) = envelope.into_parts();
-        if let Some(rewritten) = rewritten {
+        if let Some(rewritten) = envelope.into_rewritten() {
             item.text = judged.push_extra(&rewritten);
         }
-        self.memory.reader.recycle(members);
         judged.items.push(item);
     }
 
@@ -332,7 +308,7 @@ impl Judge<'_> {
         envelope: &Envelope<'_>,
         rule: &EventRule,
         number: usize,
-    ) -> Result<Topic, (&'static str, String)> {
+    ) -> Result<Topic, Finding> {
         if rule.hash_algo != "sha256" {
             return Err(("UNSUPPORTED_HASH_ALGO", rule.hash_algo.clone()));
         }
@@ -342,9 +318,7 @@ impl Judge<'_> {
                 format!("profile {}", rule.profile_id),
             ));
         };
-        self.memory
-            .hashes
-            .ask(Wanted::PartitionKey, number, &[&key]);
+        self.hashes.ask(Wanted::PartitionKey, number, &[&key]);
         let partitions = self.context.partitions.get(usize::from(rule.topic_index));
         Ok(Topic {
             index: rule.topic_index,
@@ -358,15 +332,15 @@ impl Judge<'_> {
         envelope: &Envelope<'_>,
         rule: &EventRule,
     ) -> u16 {
-        if let Some(index) = self.memory.last.index {
+        if let Some(index) = self.last.index {
             return index;
         }
-        let known = self.memory.last.receipt.clone();
+        let known = self.last.receipt.clone();
         let receipt = known.unwrap_or_else(|| Arc::new(self.receipt_context(envelope, rule)));
         judged.contexts.push(receipt.clone());
         let index = (judged.contexts.len() - 1) as u16;
-        self.memory.last.receipt = Some(receipt);
-        self.memory.last.index = Some(index);
+        self.last.receipt = Some(receipt);
+        self.last.index = Some(index);
         index
     }
 
