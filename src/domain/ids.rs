@@ -21,23 +21,37 @@ impl Hash32 {
     }
 
     /// Reads 64 lower-case hex characters; anything else is `None`.
+    ///
+    /// Several per event: steps without branches over whole arrays, so that many digits are done at once.
     pub fn from_hex(text: &[u8]) -> Option<Hash32> {
+        let text: &[u8; 64] = text.try_into().ok()?;
+        let mut values = [0u8; 64];
+        let mut wrong = false;
+        for (value, character) in values.iter_mut().zip(text) {
+            let (digit, letter) = (character.wrapping_sub(b'0'), character.wrapping_sub(b'a'));
+            wrong |= (digit > 9) & (letter > 5);
+            *value = if digit <= 9 {
+                digit
+            } else {
+                letter.wrapping_add(10)
+            };
+        }
         let mut out = [0u8; 32];
-        if text.len() != 64 {
-            return None;
+        for (byte, pair) in out.iter_mut().zip(values.chunks_exact(2)) {
+            *byte = pair[0] << 4 | (pair[1] & 15);
         }
-        for (slot, pair) in out.iter_mut().zip(text.chunks_exact(2)) {
-            *slot = hex_digit(pair[0])? << 4 | hex_digit(pair[1])?;
-        }
-        Some(Hash32(out))
+        (!wrong).then_some(Hash32(out))
     }
 
-    /// The 64 hex characters, without an allocation.
+    /// The 64 hex characters, without an allocation. Steps as in [`Hash32::from_hex`].
     pub fn hex(&self) -> [u8; 64] {
+        let (mut high, mut low) = ([0u8; 32], [0u8; 32]);
+        for ((high, low), byte) in high.iter_mut().zip(&mut low).zip(self.0) {
+            (*high, *low) = (hex_character(byte >> 4), hex_character(byte & 15));
+        }
         let mut out = [0u8; 64];
-        for (pair, byte) in out.chunks_exact_mut(2).zip(self.0) {
-            pair[0] = HEX[usize::from(byte >> 4)];
-            pair[1] = HEX[usize::from(byte & 15)];
+        for (pair, (high, low)) in out.chunks_exact_mut(2).zip(high.iter().zip(&low)) {
+            (pair[0], pair[1]) = (*high, *low);
         }
         out
     }
@@ -48,14 +62,9 @@ impl Hash32 {
     }
 }
 
-const HEX: &[u8; 16] = b"0123456789abcdef";
-
-fn hex_digit(byte: u8) -> Option<u8> {
-    match byte {
-        b'0'..=b'9' => Some(byte - b'0'),
-        b'a'..=b'f' => Some(byte - b'a' + 10),
-        _ => None,
-    }
+fn hex_character(value: u8) -> u8 {
+    const LETTERS_LATER: u8 = b'a' - b'0' - 10;
+    b'0' + value + u8::from(value > 9) * LETTERS_LATER
 }
 
 impl fmt::Display for Hash32 {
@@ -382,6 +391,27 @@ mod tests {
     const V7: &str = "795855462cd2cea7bc425e9e71ab221571c0d324acf36ebb9dd85acaea1ae892";
     const V15: &str = "d2a78e4a6b863ceff6a92870ccd30512b0e1db0db13caadf411e5fb195e5e230";
     const ROOT: &str = "s3://oracle-store/local_full_run-5/run1";
+
+    #[test]
+    fn only_sixty_four_lower_case_digits_are_a_digest() {
+        let bytes: [u8; 32] = std::array::from_fn(|at| (at * 37 + 11) as u8);
+        let text = Hash32(bytes).hex();
+        assert!(is_hex_bytes(&text, 64));
+        assert_eq!(Hash32::from_hex(&text), Some(Hash32(bytes)));
+        assert_eq!(Hash32([0xa9; 32]).to_string(), "a9".repeat(32));
+        assert_eq!(Hash32::from_hex(&text[1..]), None);
+        for at in 0..64 {
+            for character in 0..=255 {
+                let mut other = text;
+                other[at] = character;
+                let read = Hash32::from_hex(&other);
+                match is_hex_bytes(&[character], 1) {
+                    true => assert_eq!(read.map(|digest| digest.hex()), Some(other)),
+                    false => assert_eq!(read, None),
+                }
+            }
+        }
+    }
 
     #[test]
     fn v1_to_v3_run_attempt_and_scenario_set() {

@@ -5,11 +5,12 @@ use super::format::{
     KIND_DECISIONS, PARTITION_ENTRY_BYTES, ROW_BYTES, entry, frame_checksum, row,
 };
 use super::frame_decode::ConfirmedEnd;
-use super::text_packing::{TimePacker, pack_hex};
+use super::text_packing::TimePacker;
 use std::collections::HashMap;
 use std::sync::Arc;
 use wellspring_domain::admission::decision::{DecisionRow, Flush, ReceiptContext, RowOutcome};
 use wellspring_domain::canonical_json::to_cj;
+use wellspring_domain::ids::Hash32;
 use wellspring_domain::time_text::Micros;
 
 /// Contexts remembered by address, so that they are not rendered again for each flush.
@@ -261,9 +262,9 @@ fn put(slot: &mut [u8], at: usize, bytes: &[u8]) {
 
 fn put_event_id(slot: &mut [u8], event_id: &[u8], heap: &mut Vec<u8>) {
     put(slot, row::HEAP, &(heap.len() as u32).to_le_bytes());
-    match pack_hex(event_id) {
+    match Hash32::from_hex(event_id) {
         Some(packed) => {
-            put(slot, row::EVENT_ID, &packed);
+            put(slot, row::EVENT_ID, &packed.0);
             slot[row::FLAGS] |= row::EVENT_ID_PACKED;
         }
         None => push_text(heap, event_id),

@@ -1,39 +1,9 @@
-//! Packs the two texts nearly every row has: an event id of 64 hex digits and a T-env time. Only what
-//! comes back byte for byte is packed. This runs once per event, so it looks things up, and most
-//! events share their day with the one before.
+//! Packs the T-env time of nearly every row. Only what comes back byte for byte is packed. This runs once per
+//! event, and most events share their day with the one before.
 
 use wellspring_domain::time_text::{Micros, is_env_shape};
 
-/// Value of each lower-case hex digit, [`NOT_HEX`] for every other byte.
-const HEX_VALUES: [u8; 256] = hex_values();
-/// Marks a byte that is no hex digit; has a bit no hex value has.
-const NOT_HEX: u8 = 0x80;
-
 const MICROS_PER_SECOND: i64 = 1_000_000;
-
-const fn hex_values() -> [u8; 256] {
-    let mut values = [NOT_HEX; 256];
-    let mut digit = 0;
-    while digit < 16 {
-        values[b"0123456789abcdef"[digit] as usize] = digit as u8;
-        digit += 1;
-    }
-    values
-}
-
-/// 64 lower-case hex digits as 32 bytes.
-pub fn pack_hex(text: &[u8]) -> Option<[u8; 32]> {
-    let text: &[u8; 64] = text.try_into().ok()?;
-    let mut packed = [0u8; 32];
-    let mut seen = 0;
-    for (slot, pair) in packed.iter_mut().zip(text.chunks_exact(2)) {
-        let high = HEX_VALUES[usize::from(pair[0])];
-        let low = HEX_VALUES[usize::from(pair[1])];
-        seen |= high | low;
-        *slot = high << 4 | low;
-    }
-    (seen & NOT_HEX == 0).then_some(packed)
-}
 
 /// Packs T-env times; remembers the last day.
 #[derive(Default)]
@@ -73,7 +43,6 @@ fn digits(text: &[u8]) -> i64 {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use wellspring_domain::ids::Hash32;
 
     #[test]
     fn only_texts_that_come_back_are_packed() {
@@ -101,15 +70,11 @@ mod tests {
         ] {
             assert_eq!(packer.pack(text.as_bytes()), None, "{text}");
         }
-        assert_eq!(pack_hex(&[b'A'; 64]), None);
-        assert_eq!(pack_hex(&[b'a'; 63]), None);
-        assert_eq!(pack_hex(&[0xff; 64]), None);
     }
 
     proptest! {
         #[test]
-        fn packed_texts_come_back(bytes: [u8; 32], micros in 0..253_402_300_800_000_000i64) {
-            prop_assert_eq!(pack_hex(&Hash32(bytes).hex()), Some(bytes));
+        fn packed_times_come_back(micros in 0..253_402_300_800_000_000i64) {
             let text = Micros(micros).format_env();
             prop_assert_eq!(TimePacker::default().pack(text.as_bytes()), Some(Micros(micros)));
         }
