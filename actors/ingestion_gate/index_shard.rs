@@ -12,6 +12,7 @@ use std::collections::HashMap;
 use tokio::sync::oneshot;
 use wellspring_domain::admission::claims::{Claim, ClaimTable};
 use wellspring_domain::admission::decision::{IndexEntry, RowRef};
+use wellspring_domain::admission::key_table::FETCHED_AT_ONCE;
 use wellspring_domain::ids::Hash32;
 use wellspring_domain::ports::{AdmissionIndex, StoreError};
 
@@ -204,14 +205,20 @@ impl IndexShardState {
         };
         run.index.lookup(keys, &mut self.found)?;
         let claims = &mut run.claims;
-        let answer = |(key, found): (&Hash32, &Option<IndexEntry>)| match found {
-            Some(entry) => ClaimAnswer::Known(*entry),
-            None => match claims.claim(*key, shard) {
-                Claim::Won => ClaimAnswer::Won,
-                Claim::Parked => ClaimAnswer::Parked,
-            },
-        };
-        Ok(keys.iter().zip(&self.found).map(answer).collect())
+        let mut answers = Vec::with_capacity(keys.len());
+        let found = self.found.chunks(FETCHED_AT_ONCE);
+        for (keys, found) in keys.chunks(FETCHED_AT_ONCE).zip(found) {
+            claims.fetch(keys.iter());
+            let answer = |(key, found): (&Hash32, &Option<IndexEntry>)| match found {
+                Some(entry) => ClaimAnswer::Known(*entry),
+                None => match claims.claim(*key, shard) {
+                    Claim::Won => ClaimAnswer::Won,
+                    Claim::Parked => ClaimAnswer::Parked,
+                },
+            };
+            answers.extend(keys.iter().zip(found).map(answer));
+        }
+        Ok(answers)
     }
 
     fn settle(
@@ -230,9 +237,12 @@ impl IndexShardState {
                 ..through
             };
         }
-        for (key, entry) in entries {
-            for waiting in run.claims.end(key) {
-                tell(&self.peers, waiting, run_key, *key, Some(*entry));
+        for some in entries.chunks(FETCHED_AT_ONCE) {
+            run.claims.fetch(some.iter().map(|(key, _)| key));
+            for (key, entry) in some {
+                for waiting in run.claims.end(key) {
+                    tell(&self.peers, waiting, run_key, *key, Some(*entry));
+                }
             }
         }
         Ok(())

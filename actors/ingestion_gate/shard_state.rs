@@ -15,7 +15,7 @@ use wellspring_domain::admission::bus_offset::BusOffset;
 use wellspring_domain::admission::decision::{Flush, IndexEntry, RowRef};
 use wellspring_domain::admission::flush_builder::{FLUSHES_UNDER_WAY, FlushBuilder, LogEnds};
 use wellspring_domain::admission::intake::{JudgedBatch, JudgedItem};
-use wellspring_domain::admission::key_table::{KeyTable, Place};
+use wellspring_domain::admission::key_table::{FETCHED_AT_ONCE, KeyTable, Place};
 use wellspring_domain::admission::quarantine::QuarantineDraft;
 use wellspring_domain::ids::Hash32;
 use wellspring_domain::time_text::Micros;
@@ -91,13 +91,17 @@ impl ShardRun {
             keys: Vec::with_capacity(batch.items.len()),
             items: Vec::with_capacity(batch.items.len()),
         };
-        for position in &batch.items {
-            let item = &batch.judged.items[*position as usize];
-            let planned = match item.quarantine {
-                Some(_) => Planned::NotAsked,
-                None => self.ask(&mut plan.keys, item.dedupe_key),
-            };
-            plan.items.push(planned);
+        let item = |position: &u32| &batch.judged.items[*position as usize];
+        for some in batch.items.chunks(FETCHED_AT_ONCE) {
+            let keys = some.iter().map(|position| &item(position).dedupe_key);
+            self.in_flight.fetch(keys);
+            for item in some.iter().map(item) {
+                let planned = match item.quarantine {
+                    Some(_) => Planned::NotAsked,
+                    None => self.ask(&mut plan.keys, item.dedupe_key),
+                };
+                plan.items.push(planned);
+            }
         }
         plan
     }
@@ -222,8 +226,11 @@ impl ShardRun {
 
     /// These keys are durable and known to the index: they are no longer in flight.
     pub fn settled(&mut self, admitted: &[(Hash32, IndexEntry)]) {
-        for (key, _) in admitted {
-            self.in_flight.remove(key);
+        for some in admitted.chunks(FETCHED_AT_ONCE) {
+            self.in_flight.fetch(some.iter().map(|(key, _)| key));
+            for (key, _) in some {
+                self.in_flight.remove(key);
+            }
         }
     }
 

@@ -45,13 +45,15 @@ pub enum Claim {
 #[derive(Debug, Default)]
 pub struct ClaimTable {
     held: KeyTable<Holder>,
+    /// Shards to tell, for the few keys others wait for.
+    waiting: DigestMap<Vec<u16>>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 struct Holder {
     shard: u16,
-    /// Shards to tell; empty for almost every claim.
-    waiting: Vec<u16>,
+    /// Whether others wait.
+    awaited: bool,
 }
 
 impl ClaimTable {
@@ -59,26 +61,34 @@ impl ClaimTable {
     pub fn claim(&mut self, key: Hash32, shard: u16) -> Claim {
         let new = Holder {
             shard,
-            waiting: Vec::new(),
+            awaited: false,
         };
         let (place, won) = self.held.find_or_insert(key, new);
         if won {
             return Claim::Won;
         }
-        if let Some(holder) = self.held.at_mut(place)
-            && !holder.waiting.contains(&shard)
-        {
-            holder.waiting.push(shard);
+        if let Some(holder) = self.held.at_mut(place) {
+            holder.awaited = true;
+        }
+        let waiting = self.waiting.entry(key).or_default();
+        if !waiting.contains(&shard) {
+            waiting.push(shard);
         }
         Claim::Parked
     }
 
+    /// Brings what belongs to these keys into the cache ([`KeyTable::fetch`]).
+    pub fn fetch<'k>(&self, keys: impl Iterator<Item = &'k Hash32>) {
+        self.held.fetch(keys);
+    }
+
     /// Ends a claim, whether its event is durable now or will never be. Returns the shards to tell.
     pub fn end(&mut self, key: &Hash32) -> Vec<u16> {
-        self.held
-            .remove(key)
-            .map(|holder| holder.waiting)
-            .unwrap_or_default()
+        let holder = self.held.remove(key);
+        match holder.is_some_and(|holder| holder.awaited) {
+            true => self.waiting.remove(key).unwrap_or_default(),
+            false => Vec::new(),
+        }
     }
 
     /// Keys a shard holds: what must be settled or released when its generation ends.
@@ -95,8 +105,8 @@ impl ClaimTable {
 
     /// Forgets that a shard waits: its generation has ended and its parked copies were answered.
     pub fn forget_waiting(&mut self, shard: u16) {
-        for holder in self.held.values_mut() {
-            holder.waiting.retain(|waiting| *waiting != shard);
+        for shards in self.waiting.values_mut() {
+            shards.retain(|waiting| *waiting != shard);
         }
     }
 

@@ -1,13 +1,17 @@
 //! Values by digest, for keys that come and leave in about the same order: claims in flight.
 //!
 //! A hash table of numbers is a few bytes per key and stays in the processor's cache; keys and values lie beside
-//! each other in a ring that is walked as they come and leave. So a key costs no memory that was not just used,
-//! where a table of keys and values misses the cache with every step.
+//! each other in slots, and the slot that became empty last is filled next, because it is in the cache too. A table
+//! of keys and values would miss the cache with every step.
 
 use crate::ids::Hash32;
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
-use std::collections::VecDeque;
+use std::hint::black_box;
+
+/// How many keys are fetched together ([`KeyTable::fetch`]): enough to hide the wait for memory behind each other, and
+/// what belongs to them stays in the cache until it is used.
+pub const FETCHED_AT_ONCE: usize = 32;
 
 /// Where a key lies, for as long as it is not removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,8 +22,8 @@ pub struct Place(u32);
 pub struct KeyTable<V> {
     numbers: HashTable<u32>,
     slots: Vec<Option<(Hash32, V)>>,
-    /// Empty slots, the one empty for longest first: so slots are filled in the order they lie in memory.
-    free: VecDeque<u32>,
+    /// Empty slots, the one empty for longest first.
+    free: Vec<u32>,
 }
 
 impl<V> Default for KeyTable<V> {
@@ -27,7 +31,7 @@ impl<V> Default for KeyTable<V> {
         KeyTable {
             numbers: HashTable::new(),
             slots: Vec::new(),
-            free: VecDeque::new(),
+            free: Vec::new(),
         }
     }
 }
@@ -45,7 +49,7 @@ impl<V> KeyTable<V> {
             Entry::Occupied(found) => (Place(*found.get()), false),
             Entry::Vacant(vacant) => {
                 let filled = Some((key, value));
-                let number = match self.free.pop_front() {
+                let number = match self.free.pop() {
                     Some(number) => {
                         slots[number as usize] = filled;
                         number
@@ -58,6 +62,14 @@ impl<V> KeyTable<V> {
                 vacant.insert(number);
                 (Place(number), true)
             }
+        }
+    }
+
+    /// Brings what belongs to these keys into the processor's cache, waiting for all of it at once instead of once for
+    /// each. To be called with a few keys, just before each of them is looked for.
+    pub fn fetch<'k>(&self, keys: impl Iterator<Item = &'k Hash32>) {
+        for key in keys {
+            black_box(self.find(key));
         }
     }
 
@@ -89,18 +101,13 @@ impl<V> KeyTable<V> {
             .numbers
             .find_entry(key.leading_u64(), |number| holds(slots, *number, key));
         let (number, _) = found.ok()?.remove();
-        self.free.push_back(number);
+        self.free.push(number);
         slots[number as usize].take().map(|(_, value)| value)
     }
 
     /// Keys and values, in no order.
     pub fn iter(&self) -> impl Iterator<Item = &(Hash32, V)> {
         self.slots.iter().flatten()
-    }
-
-    /// Values, in no order, to change them.
-    pub fn values_mut(&mut self) -> impl Iterator<Item = &mut V> {
-        self.slots.iter_mut().flatten().map(|(_, value)| value)
     }
 
     /// Number of keys.
@@ -139,18 +146,18 @@ mod tests {
     }
 
     #[test]
-    fn slots_are_filled_again_in_the_order_they_became_empty() {
+    fn the_slot_that_became_empty_last_is_filled_first() {
         let mut table = KeyTable::default();
         let places: Vec<Place> = (0..4).map(|n| table.find_or_insert(key(n), n).0).collect();
         for number in [1, 0, 2] {
             assert_eq!(table.remove(&key(number)), Some(number));
         }
         let again: Vec<Place> = (4..8).map(|n| table.find_or_insert(key(n), n).0).collect();
-        assert_eq!(again[..3], [places[1], places[0], places[2]]);
+        assert_eq!(again[..3], [places[2], places[0], places[1]]);
         assert_eq!(table.slots.len(), 5);
-        assert_eq!(table.at(places[1]), Some(&4));
+        assert_eq!(table.at(places[2]), Some(&4));
         table.remove(&key(4));
-        assert_eq!(table.at(places[1]), None);
+        assert_eq!(table.at(places[2]), None);
     }
 
     proptest! {

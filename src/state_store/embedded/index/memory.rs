@@ -2,6 +2,7 @@
 
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
+use std::hint::black_box;
 use wellspring_domain::admission::decision::IndexEntry;
 use wellspring_domain::admission::index_format::{PAGE, Slot};
 use wellspring_domain::ids::Hash32;
@@ -93,6 +94,14 @@ impl MemTable {
         }
     }
 
+    /// Brings what belongs to these keys into the processor's cache, waiting for all of it at once instead of once for
+    /// each. To be called with a few keys, just before they are added.
+    pub fn fetch<'k>(&self, keys: impl Iterator<Item = &'k Hash32>) {
+        for key in keys {
+            black_box(self.get(key));
+        }
+    }
+
     /// What is known of a key.
     pub fn get(&self, key: &Hash32) -> Option<IndexEntry> {
         let slots = &self.slots;
@@ -117,7 +126,10 @@ impl MemTable {
     }
 
     /// The slots sorted by key.
-    pub fn sorted(&self) -> impl Iterator<Item = &Slot> {
+    ///
+    /// Each is somewhere else in memory. So some are fetched before the first of them is used: the processor then
+    /// waits for all of them at once.
+    pub fn sorted(&self) -> impl Iterator<Item = Slot> {
         let mut order: Vec<(u64, u32)> = self
             .slots
             .iter()
@@ -128,11 +140,20 @@ impl MemTable {
             let key = |number: u32| &self.slots[number as usize].key;
             a.0.cmp(&b.0).then_with(|| key(a.1).cmp(key(b.1)))
         });
-        order
-            .into_iter()
-            .map(|(_, number)| &self.slots[number as usize])
+        let fetch = move |start: usize| {
+            let end = order.len().min(start + FETCHED_AT_ONCE);
+            let some = order[start..end].iter();
+            some.map(|(_, number)| self.slots[*number as usize])
+                .collect::<Vec<Slot>>()
+        };
+        (0..self.slots.len())
+            .step_by(FETCHED_AT_ONCE)
+            .flat_map(fetch)
     }
 }
+
+/// Slots fetched together when a table is walked in the order of its keys.
+const FETCHED_AT_ONCE: usize = 64;
 
 /// Keys are digests: eight of their bytes, none of which choose shard or run place, are hash enough.
 fn hash_of(key: &Hash32) -> u64 {

@@ -8,6 +8,7 @@ use super::shared::{ShardPlace, Shared, View};
 use std::sync::Arc;
 use wellspring_domain::admission::decision::{IndexEntry, RowRef};
 use wellspring_domain::admission::index_format::Slot;
+use wellspring_domain::admission::key_table::FETCHED_AT_ONCE;
 use wellspring_domain::ids::Hash32;
 use wellspring_domain::ports::{AdmissionIndex, StoreError};
 
@@ -49,7 +50,7 @@ impl IndexShard {
                 visit(&slot);
             }
         }
-        self.active.sorted().for_each(visit);
+        self.active.sorted().for_each(|slot| visit(&slot));
         Ok(())
     }
 
@@ -103,11 +104,14 @@ impl AdmissionIndex for IndexShard {
         entries: &[(Hash32, IndexEntry)],
         through: RowRef,
     ) -> Result<(), StoreError> {
-        for (key, entry) in entries {
-            if self.active.is_full() {
-                self.freeze()?;
+        for some in entries.chunks(FETCHED_AT_ONCE) {
+            self.active.fetch(some.iter().map(|(key, _)| key));
+            for (key, entry) in some {
+                if self.active.is_full() {
+                    self.freeze()?;
+                }
+                self.active.insert(key, *entry);
             }
-            self.active.insert(key, *entry);
         }
         let last = self.inserted.entry(through.shard).or_insert(through);
         *last = through.max(*last);

@@ -200,7 +200,7 @@ impl Shared {
         let mut writer =
             RunWriter::create(&path, table.len() as u64, self.place.plan.buffer_bytes)?;
         for slot in table.sorted() {
-            writer.push(slot)?;
+            writer.push(&slot)?;
         }
         writer.finish()?;
         let run = Run::open(&path, id, &self.place.pool, 0)?;
