@@ -3,6 +3,7 @@
 //! Every failure carries the operation and the path. [`DiskFaults`] lets a test make any write or
 //! sync fail, in the middle if it wants.
 
+use super::direct_io::DirectFile;
 use crate::failpoints::{Artefact, Operation, Step, around, writing};
 use rustix::fs::Advice;
 use std::fs::{self, File, OpenOptions};
@@ -28,6 +29,8 @@ pub type Faults = Option<Arc<dyn DiskFaults>>;
 /// A file the log writes at positions it knows.
 pub struct LogFile {
     file: File,
+    /// The same file for writes around the page cache.
+    direct: Option<DirectFile>,
     path: PathBuf,
     faults: Faults,
 }
@@ -44,8 +47,18 @@ impl LogFile {
             .map_err(failed("open", path))?;
         Ok(LogFile {
             file,
+            direct: None,
             path: path.to_owned(),
             faults: faults.clone(),
+        })
+    }
+
+    /// As [`LogFile::open`], for large appends too ([`LogFile::write_blocks_at`]).
+    pub fn open_for_appends(path: &Path, faults: &Faults) -> Result<LogFile, StoreError> {
+        let file = LogFile::open(path, faults)?;
+        Ok(LogFile {
+            direct: DirectFile::open(path),
+            ..file
         })
     }
 
@@ -62,15 +75,30 @@ impl LogFile {
 
     /// Writes all of `bytes` at `offset`.
     pub fn write_at(&self, bytes: &[u8], offset: u64) -> Result<(), StoreError> {
-        let stop = self
-            .faults
-            .as_ref()
-            .and_then(|faults| faults.write_stops_after(&self.path, bytes.len()));
+        self.write_unless_stopped(bytes, |bytes| self.file.write_all_at(bytes, offset))
+    }
+
+    /// The same, with whole blocks around the page cache where the file system can ([`DirectFile::write_blocks`]).
+    pub fn write_blocks_at(&self, bytes: &[u8], offset: u64) -> Result<(), StoreError> {
+        self.write_unless_stopped(bytes, |bytes| {
+            let direct = self.direct.as_ref();
+            let written = direct.map_or(Ok(0), |file| file.write_blocks(bytes, offset))?;
+            let rest = &bytes[written..];
+            self.file.write_all_at(rest, offset + written as u64)
+        })
+    }
+
+    /// Writes all of `bytes`, or as much as an injected fault lets through.
+    fn write_unless_stopped(
+        &self,
+        bytes: &[u8],
+        write: impl FnOnce(&[u8]) -> io::Result<()>,
+    ) -> Result<(), StoreError> {
+        let faults = self.faults.as_ref();
+        let stop = faults.and_then(|faults| faults.write_stops_after(&self.path, bytes.len()));
         let written = match stop {
-            None => self.file.write_all_at(bytes, offset),
-            Some(count) => self
-                .file
-                .write_all_at(&bytes[..count.min(bytes.len())], offset)
+            None => write(bytes),
+            Some(count) => write(&bytes[..count.min(bytes.len())])
                 .and(Err(io::Error::from(io::ErrorKind::StorageFull))),
         };
         written.map_err(failed("write", &self.path))

@@ -67,7 +67,7 @@ impl JournalWriter {
             faults: options.faults.clone(),
             encoder: FrameEncoder::default(),
             file: None,
-            cached_bytes: options.cached_bytes,
+            cached_bytes: options.journal_cached_bytes,
             end,
         }
     }

@@ -1,6 +1,7 @@
 //! Appends bus lines to partition files (contract 8): kept open, written at a known length.
 
 use super::cache_window::CacheWindow;
+use super::direct_io::{BLOCK, BlockMemory, DIRECT_BYTES};
 use super::disk::{LogFile, create_folder, damaged, sync_folder};
 use super::frame_encode::PlacedAppend;
 use super::head::TopicDescription;
@@ -15,6 +16,10 @@ use wellspring_domain::ports::StoreError;
 /// Bytes checked and written at once: what the checksum has read is still in the cache for the write.
 const WRITE_BYTES: usize = 128 * 1024;
 
+/// Appends of at least so many bytes go around the page cache: for small ones another turn to the disk costs more than
+/// it saves.
+const LARGE_APPEND_BYTES: usize = 256 * 1024;
+
 const LINES_WRITE: Step = Step(Artefact::BusLines, Operation::Write);
 
 /// The partitions one shard writes.
@@ -22,6 +27,8 @@ pub struct PartitionWriters {
     state: Arc<RunState>,
     shard: u16,
     writers: Vec<PartitionWriter>,
+    /// For large appends; made with the first of them.
+    memory: Option<BlockMemory>,
 }
 
 /// One partition file, open for appending.
@@ -31,6 +38,8 @@ pub struct PartitionWriter {
     end: LineEnd,
     touched: bool,
     cached: CacheWindow,
+    /// Whether nothing is to stay in the page cache.
+    around_cache: bool,
 }
 
 impl PartitionWriters {
@@ -40,12 +49,14 @@ impl PartitionWriters {
             state,
             shard,
             writers: Vec::new(),
+            memory: None,
         }
     }
 
     /// Writes the lines of one append behind the partition's end. Nothing is synced.
     pub fn append(&mut self, append: &PartitionAppend) -> Result<PlacedAppend, StoreError> {
-        let writer = self.writer(&append.topic, append.partition)?;
+        let place = self.writer(&append.topic, append.partition)?;
+        let writer = &mut self.writers[place];
         if append.first_offset != writer.end.next_offset {
             let cause = format!(
                 "flush starts at offset {}, the partition goes on at {}",
@@ -59,14 +70,13 @@ impl PartitionWriters {
             "one line per event"
         );
         let first_byte = writer.end.next_byte;
-        let mut checksum = 0;
-        for part in append.bytes.chunks(WRITE_BYTES) {
-            checksum = crc32c::crc32c_append(checksum, part);
-            writing(LINES_WRITE, part, |part| {
-                writer.file.write_at(part, writer.end.next_byte)
-            })?;
-            writer.end.next_byte += part.len() as u64;
-        }
+        let checksum = match append.bytes.len() < LARGE_APPEND_BYTES || !writer.around_cache {
+            true => writer.write(&append.bytes)?,
+            false => {
+                let memory = self.memory.get_or_insert_default();
+                writer.write_blocks(&append.bytes, memory)?
+            }
+        };
         writer.end.next_offset += u64::from(append.events);
         writer.touched = true;
         Ok(PlacedAppend {
@@ -93,22 +103,43 @@ impl PartitionWriters {
         }
     }
 
-    fn writer(
-        &mut self,
-        topic: &Arc<str>,
-        partition: u32,
-    ) -> Result<&mut PartitionWriter, StoreError> {
+    fn writer(&mut self, topic: &Arc<str>, partition: u32) -> Result<usize, StoreError> {
         let is_it = |writer: &PartitionWriter| writer.key.0 == *topic && writer.key.1 == partition;
-        let place = match self.writers.iter().position(is_it) {
-            Some(place) => place,
-            None => {
-                let key = (topic.clone(), partition);
-                self.writers
-                    .push(open_partition(&self.state, self.shard, key)?);
-                self.writers.len() - 1
-            }
-        };
-        Ok(&mut self.writers[place])
+        if let Some(place) = self.writers.iter().position(is_it) {
+            return Ok(place);
+        }
+        let key = (topic.clone(), partition);
+        let writer = open_partition(&self.state, self.shard, key)?;
+        self.writers.push(writer);
+        Ok(self.writers.len() - 1)
+    }
+}
+
+impl PartitionWriter {
+    /// Writes bytes behind the end and gives their checksum.
+    fn write(&mut self, bytes: &[u8]) -> Result<u32, StoreError> {
+        let mut checksum = 0;
+        for part in bytes.chunks(WRITE_BYTES) {
+            checksum = crc32c::crc32c_append(checksum, part);
+            let (file, at) = (&self.file, self.end.next_byte);
+            writing(LINES_WRITE, part, |part| file.write_at(part, at))?;
+            self.end.next_byte += part.len() as u64;
+        }
+        Ok(checksum)
+    }
+
+    /// The same around the page cache: first up to a block boundary, then whole blocks.
+    fn write_blocks(&mut self, bytes: &[u8], memory: &mut BlockMemory) -> Result<u32, StoreError> {
+        let to_boundary = BLOCK - self.end.next_byte as usize % BLOCK;
+        let (first, rest) = bytes.split_at(to_boundary);
+        let mut checksum = self.write(first)?;
+        for part in rest.chunks(DIRECT_BYTES) {
+            let copy = memory.copy(part, &mut checksum);
+            let (file, at) = (&self.file, self.end.next_byte);
+            writing(LINES_WRITE, copy, |copy| file.write_blocks_at(copy, at))?;
+            self.end.next_byte += part.len() as u64;
+        }
+        Ok(checksum)
     }
 }
 
@@ -132,7 +163,12 @@ fn open_partition(
         });
     }
     let path = layout::partition_path(state.run(), topic, partition);
-    let file = LogFile::open(Path::new(&path), &state.options().faults)?;
+    let around_cache = state.options().cached_bytes == 0;
+    let open = match around_cache {
+        true => LogFile::open_for_appends,
+        false => LogFile::open,
+    };
+    let file = open(Path::new(&path), &state.options().faults)?;
     let end = state.ends().get(&key);
     let length = file.length()?;
     if length != end.next_byte {
@@ -156,6 +192,7 @@ fn open_partition(
         end,
         touched: false,
         cached: CacheWindow::new(state.options().cached_bytes, end.next_byte),
+        around_cache,
     })
 }
 

@@ -13,8 +13,12 @@ use std::time::Duration;
 use wellspring_domain::ports::StoreError;
 use wellspring_domain::run_paths::RunPaths;
 
-/// What followers of a live bus may lag behind and still read from memory.
-pub const CACHED_BYTES_DEFAULT: u64 = 256 << 20;
+/// How much of what is written to the bus stays in the page cache: nothing, because a page costs more there than a
+/// follower saves who reads it once.
+pub const CACHED_BYTES_DEFAULT: u64 = 0;
+
+/// What readers of a journal, first of all the gate's own projections, may lag behind and still read from memory.
+const JOURNAL_CACHED_BYTES: u64 = 256 << 20;
 
 /// How the embedded log works. [`LogOptions::default`] is what production uses.
 #[derive(Clone)]
@@ -27,9 +31,11 @@ pub struct LogOptions {
     pub mark_interval: Duration,
     /// Journal and bus bytes after which a sync mark is written.
     pub mark_bytes: u64,
-    /// Bytes behind the end of a partition file or journal segment that stay in the page cache
-    /// (`wiring.event_bus.cached_bytes`).
+    /// Bytes behind the end of a partition file that stay in the page cache (`wiring.event_bus.cached_bytes`).
+    /// With none, large appends go around it.
     pub cached_bytes: u64,
+    /// Bytes behind the end of a journal segment that stay in the page cache.
+    pub journal_cached_bytes: u64,
     /// Memory for filters and block indexes of admitted keys, of all runs that are open.
     pub index_resident_bytes: usize,
     /// Injected disk faults; none in production.
@@ -44,6 +50,7 @@ impl Default for LogOptions {
             mark_interval: Duration::from_secs(1),
             mark_bytes: 64 << 20,
             cached_bytes: CACHED_BYTES_DEFAULT,
+            journal_cached_bytes: JOURNAL_CACHED_BYTES,
             index_resident_bytes: 32 << 20,
             faults: None,
         }

@@ -240,41 +240,61 @@ fn a_full_disk_or_failed_sync_ends_the_log_and_loses_nothing_that_was_committed(
                     writes,
                     seen: AtomicUsize::new(0),
                 };
-                commit_until_the_disk_fails(disk);
+                let plan = Plan {
+                    admits: vec![(0, 0), (1, 1), (0, 0)],
+                    ..Plan::default()
+                };
+                commit_until_the_disk_fails(disk, &plan);
             }
         }
     }
 }
 
-fn commit_until_the_disk_fails(disk: FailingDisk) {
+#[test]
+fn so_does_a_disk_that_is_full_in_the_middle_of_a_large_append() {
+    // An append is written up to a block boundary first, then in two parts.
+    for fails_at in 0..5 {
+        let disk = FailingDisk {
+            name: "partition=",
+            fails_at,
+            writes: true,
+            seen: AtomicUsize::new(0),
+        };
+        commit_until_the_disk_fails(disk, &Plan::admit(10_000));
+    }
+}
+
+fn commit_until_the_disk_fails(disk: FailingDisk, plan: &Plan) {
     let writes = disk.writes;
     let run = TestRun::with_faults(Some(Arc::new(disk)));
     let mut open = run.open(1);
     let mut feeder = Feeder::new(&run, &open, 0);
-    let plan = Plan {
-        admits: vec![(0, 0), (1, 1), (0, 0)],
-        ..Plan::default()
-    };
+    let events = plan.admits.len();
     let mut committed = 0;
     let failure = loop {
-        match open.shards[0].log.commit(&feeder.flush(&plan)) {
-            Ok(_) => committed += 3,
+        match open.shards[0].log.commit(&feeder.flush(plan)) {
+            Ok(_) => committed += events,
             Err(failure) => break failure,
         }
-        assert!(committed < 300, "the failed operation was never noticed");
+        let noticed = committed < 100 * events;
+        assert!(noticed, "the failed operation was never noticed");
     };
     let StoreError::Unavailable { operation, .. } = &failure else {
         panic!("unexpected error {failure}");
     };
     assert_eq!(*operation, if writes { "write" } else { "fsync" });
-    let again = open.shards[0].log.commit(&feeder.flush(&plan));
+    let again = open.shards[0].log.commit(&feeder.flush(plan));
     assert!(again.unwrap_err().to_string().contains("must be recovered"));
     drop(open);
     let mut image = run.image();
     image.options.faults = None;
     drop(image.open(1));
     let rows = image.rows(0).len();
-    let may_be_whole = if writes { committed } else { committed + 3 };
+    let may_be_whole = if writes {
+        committed
+    } else {
+        committed + events
+    };
     assert!(
         (committed..=may_be_whole).contains(&rows),
         "{rows} of {committed}"

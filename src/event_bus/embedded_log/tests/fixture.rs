@@ -40,6 +40,7 @@ impl TestRun {
                 mark_interval: Duration::from_secs(3600),
                 mark_bytes: u64::MAX,
                 cached_bytes: 0,
+                journal_cached_bytes: 0,
                 index_resident_bytes: 0,
                 faults: None,
             },

@@ -3,6 +3,7 @@
 mod bus_reading;
 mod crashes;
 mod fixture;
+mod large_appends;
 mod random_cuts;
 mod refusals;
 mod round_trip;

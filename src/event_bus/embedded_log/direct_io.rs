@@ -1,0 +1,127 @@
+//! Large writes around the page cache.
+//!
+//! A page in the cache costs more than the copy into it: it has to be found, mapped to the disk, written back and let
+//! go of again, which is several times what handing the bytes to the disk costs. So whole blocks of a large append go
+//! there directly, from memory that begins at a block boundary. What is left at its ends, and small appends, go
+//! through the cache. The kernel keeps both views of a file the same; a sync is needed either way, for the
+//! length of the file and the disk's own cache.
+
+use rustix::fs::OFlags;
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::Path;
+
+/// Where direct writes begin and end: a multiple of the logical blocks of common disks.
+pub const BLOCK: usize = 4096;
+
+/// Bytes written at once.
+pub const DIRECT_BYTES: usize = 512 * 1024;
+
+/// Memory that begins at a block boundary.
+pub struct BlockMemory {
+    memory: Vec<u8>,
+    start: usize,
+}
+
+impl Default for BlockMemory {
+    fn default() -> BlockMemory {
+        let memory = vec![0; DIRECT_BYTES + BLOCK];
+        let start = memory.as_ptr().addr().next_multiple_of(BLOCK) - memory.as_ptr().addr();
+        BlockMemory { memory, start }
+    }
+}
+
+/// Bytes copied at once: small enough to be in the fastest cache when the checksum reads them.
+const COPY_BYTES: usize = 4096;
+
+impl BlockMemory {
+    /// Copies at most [`DIRECT_BYTES`] and gives the copy; their checksum is added to `checksum`.
+    pub fn copy(&mut self, bytes: &[u8], checksum: &mut u32) -> &[u8] {
+        let copy = &mut self.memory[self.start..self.start + bytes.len()];
+        for (to, from) in copy.chunks_mut(COPY_BYTES).zip(bytes.chunks(COPY_BYTES)) {
+            to.copy_from_slice(from);
+            *checksum = crc32c::crc32c_append(*checksum, to);
+        }
+        copy
+    }
+}
+
+/// A file opened for writes around the page cache.
+pub struct DirectFile {
+    file: File,
+}
+
+impl DirectFile {
+    /// Opens a file that exists; none where the file system has no such writes.
+    pub fn open(path: &Path) -> Option<DirectFile> {
+        let direct = OFlags::DIRECT.bits() as i32;
+        let file = OpenOptions::new()
+            .write(true)
+            .custom_flags(direct)
+            .open(path);
+        file.ok().map(|file| DirectFile { file })
+    }
+
+    /// Writes the whole blocks at the front of `bytes` and gives their length. Nothing is written where that is not
+    /// possible: when bytes or `offset` are at no block boundary, or the disk has larger blocks.
+    pub fn write_blocks(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
+        if (bytes.as_ptr().addr() | offset as usize) % BLOCK != 0 {
+            return Ok(0);
+        }
+        let whole = bytes.len() / BLOCK * BLOCK;
+        match self.file.write_all_at(&bytes[..whole], offset) {
+            Ok(()) => Ok(whole),
+            Err(cause) if cause.kind() == io::ErrorKind::InvalidInput => Ok(0),
+            Err(cause) => Err(cause),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::io::Write;
+
+    #[test]
+    fn memory_begins_at_a_block_boundary_and_holds_what_is_written_at_once() {
+        let mut memory = BlockMemory::default();
+        let bytes: Vec<u8> = (0..DIRECT_BYTES).map(|at| (at / 7) as u8).collect();
+        let mut checksum = crc32c::crc32c(b"before");
+        let copy = memory.copy(&bytes, &mut checksum);
+        assert_eq!(copy.as_ptr().addr() % BLOCK, 0);
+        assert!(copy == bytes);
+        assert_eq!(checksum, crc32c::crc32c(&[b"before", &bytes[..]].concat()));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(24))]
+        #[test]
+        fn only_whole_blocks_at_a_boundary_are_written(
+            before in 0..3 * BLOCK,
+            blocks in 0..DIRECT_BYTES / BLOCK,
+            rest in 0..BLOCK,
+        ) {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("lines");
+            let mut file = File::create(&path).unwrap();
+            file.write_all(&vec![1; before]).unwrap();
+            let bytes: Vec<u8> = (0..blocks * BLOCK + rest).map(|at| (at / 7) as u8).collect();
+            // A file system without direct writes has nothing to show.
+            if let Some(direct) = DirectFile::open(&path) {
+                let mut memory = BlockMemory::default();
+                let copy = memory.copy(&bytes, &mut 0);
+                prop_assert_eq!(direct.write_blocks(&copy[1..], before as u64).unwrap(), 0);
+                let written = direct.write_blocks(copy, before as u64).unwrap();
+                match before % BLOCK {
+                    0 => prop_assert!(written == 0 || written == blocks * BLOCK),
+                    _ => prop_assert_eq!(written, 0),
+                }
+                let mut expected = vec![1; before];
+                expected.extend_from_slice(&bytes[..written]);
+                prop_assert_eq!(std::fs::read(&path).unwrap(), expected);
+            }
+        }
+    }
+}
