@@ -25,6 +25,7 @@ use wellspring_actors::runtime::credit::Credit;
 use wellspring_domain::admission::decision::Actor;
 use wellspring_domain::admission::journal_row::JournalRow;
 use wellspring_domain::admission::receipt::RECEIPT_BYTES;
+use wellspring_domain::lent_buffers::LentBuffers;
 use wellspring_domain::ports::EnvelopeBatch;
 
 /// Most events of one batch.
@@ -35,6 +36,10 @@ const BYTES_MAX: usize = 1 << 20;
 
 /// Bytes an event may be longer than the first of its batch before the batch's memory has to grow.
 const ROOM_BESIDE: usize = 32;
+
+/// Bytes of answers that share one piece of memory. Allocators keep pieces of this size when they are let go of; larger
+/// ones would be fresh pages every time, which cost more than what is written to them.
+const ANSWERS_BYTES: usize = 32 * 1024;
 
 /// The body of an answer, or why there is none.
 pub type PushAnswer = Result<Bytes, Refusal>;
@@ -94,6 +99,7 @@ impl Gatherer {
     /// Gathers until nobody can push any more.
     pub async fn run(mut self, state: HttpState) {
         let mut waiting = Vec::with_capacity(EVENTS_MAX);
+        let mut buffers = LentBuffers::default();
         while self.pushes.recv_many(&mut waiting, EVENTS_MAX).await > 0 {
             // Requests that have arrived by now hand their events over first.
             tokio::task::yield_now().await;
@@ -102,8 +108,9 @@ impl Gatherer {
             {
                 waiting.push(push);
             }
-            for batch in batches(waiting.drain(..)) {
-                tokio::spawn(batch.decide(state.clone()));
+            for mut batch in batches(waiting.drain(..), &mut buffers) {
+                let bytes = buffers.lend(std::mem::take(&mut batch.bytes));
+                tokio::spawn(batch.decide(bytes, state.clone()));
             }
         }
     }
@@ -119,7 +126,7 @@ struct Batch {
 }
 
 /// Puts events of one caller together, in the order they came.
-fn batches(pushes: impl Iterator<Item = SinglePush>) -> Vec<Batch> {
+fn batches(pushes: impl Iterator<Item = SinglePush>, buffers: &mut LentBuffers) -> Vec<Batch> {
     let mut batches: Vec<Batch> = Vec::new();
     let mut left = pushes.size_hint().0;
     for push in pushes {
@@ -127,7 +134,10 @@ fn batches(pushes: impl Iterator<Item = SinglePush>) -> Vec<Batch> {
         match batches.iter_mut().rev().find(of_caller) {
             Some(batch) => batch.add(push),
             // Of many callers each has but a few of the events.
-            None => batches.push(Batch::of(push, left / (batches.len() + 1))),
+            None => {
+                let count = left / (batches.len() + 1);
+                batches.push(Batch::of(push, count, buffers.take()));
+            }
         }
         left = left.saturating_sub(1);
     }
@@ -135,12 +145,14 @@ fn batches(pushes: impl Iterator<Item = SinglePush>) -> Vec<Batch> {
 }
 
 impl Batch {
-    /// Begins with one event, and has room for as many like it as may follow.
-    fn of(push: SinglePush, count: usize) -> Batch {
+    /// Begins with one event, and makes room for as many like it as may follow.
+    fn of(push: SinglePush, count: usize, mut bytes: Vec<u8>) -> Batch {
         let room = (push.body.bytes.len() + ROOM_BESIDE).saturating_mul(count.max(1));
+        bytes.clear();
+        bytes.reserve(room.min(BYTES_MAX));
         let mut batch = Batch {
             caller: push.caller.clone(),
-            bytes: Vec::with_capacity(room.min(BYTES_MAX)),
+            bytes,
             ranges: Vec::with_capacity(count),
             credit: push.body.credit,
             replies: Vec::with_capacity(count),
@@ -167,10 +179,10 @@ impl Batch {
 
     /// Has the events decided and answers each as soon as its decision is durable. When the patience of its
     /// callers ends they are told so, and what was handed over is decided all the same.
-    async fn decide(self, state: HttpState) {
+    async fn decide(self, bytes: Arc<Vec<u8>>, state: HttpState) {
         let mut replies = Replies(self.replies);
         let batch = EnvelopeBatch {
-            bytes: Arc::new(self.bytes),
+            bytes,
             ranges: self.ranges,
         };
         let late = pin!(tokio::time::sleep(state.limits.request_timeout));
@@ -184,11 +196,7 @@ impl Batch {
             }
         };
         let view = ReceiptView::new(state.clone(), ticket.judged().clone());
-        let mut answering = Answering {
-            view,
-            replies,
-            bodies: Bodies::default(),
-        };
+        let mut answering = Answering { view, replies };
         let is_late = {
             let all = pin!(answering.all(ticket));
             matches!(select(all, late).await, Either::Right(_))
@@ -228,21 +236,33 @@ impl Replies {
 }
 
 /// Bodies of answers that go out together: one piece of memory, and each answer holds a part of it.
-#[derive(Default)]
 struct Bodies {
     text: Vec<u8>,
     parts: Vec<(u32, Result<Range<usize>, Refusal>)>,
+    /// Bytes one of them has, about.
+    length: usize,
 }
 
 impl Bodies {
-    /// Makes room for so many of so many bytes.
-    fn reserve(&mut self, count: usize, bytes: usize) {
-        self.text.reserve(count * bytes);
-        self.parts.reserve(count);
+    fn of_length(length: usize) -> Bodies {
+        Bodies {
+            text: Vec::new(),
+            parts: Vec::new(),
+            length,
+        }
     }
 
-    /// Adds the body that `write` appends for an event of the batch.
-    fn add(&mut self, index: u32, write: impl FnOnce(&mut Vec<u8>) -> Result<(), Refusal>) {
+    /// Adds the body that `write` appends for an event of the batch; sends all when no other fits.
+    fn add(
+        &mut self,
+        index: u32,
+        replies: &mut Replies,
+        write: impl FnOnce(&mut Vec<u8>) -> Result<(), Refusal>,
+    ) {
+        if self.text.len() + self.length > self.text.capacity() {
+            self.send(replies);
+            self.text.reserve(ANSWERS_BYTES.max(self.length));
+        }
         let start = self.text.len();
         let written = write(&mut self.text);
         let part = written.map(|()| start..self.text.len());
@@ -261,7 +281,6 @@ impl Bodies {
 struct Answering {
     view: ReceiptView,
     replies: Replies,
-    bodies: Bodies,
 }
 
 impl Answering {
@@ -295,15 +314,15 @@ impl Answering {
     }
 
     fn answer_with_references(&mut self, answers: &[(u32, Answer)]) {
-        self.bodies.reserve(answers.len(), OUTCOME_BYTES);
+        let mut bodies = Bodies::of_length(OUTCOME_BYTES);
         for (position, answer) in answers {
             let index = self.view.index(*position);
-            self.bodies.add(index, |body| {
+            bodies.add(index, &mut self.replies, |body| {
                 self.view.push_outcome(body, *position, answer);
                 Ok(())
             });
         }
-        self.bodies.send(&mut self.replies);
+        bodies.send(&mut self.replies);
     }
 
     /// Answers with whole receipts; `originals` are the ADMIT rows of duplicates.
@@ -313,15 +332,15 @@ impl Answering {
         originals: impl Iterator<Item = Result<Option<JournalRow>, Refusal>>,
     ) {
         let ids = self.view.receipt_ids(&answers);
-        self.bodies.reserve(answers.len(), RECEIPT_BYTES);
+        let mut bodies = Bodies::of_length(RECEIPT_BYTES);
         for (((position, answer), id), original) in answers.into_iter().zip(ids).zip(originals) {
             let index = self.view.index(position);
             let view = &mut self.view;
-            self.bodies.add(index, |body| {
+            bodies.add(index, &mut self.replies, |body| {
                 view.push_decision(body, position, &answer, &id, original?.as_ref())
             });
         }
-        self.bodies.send(&mut self.replies);
+        bodies.send(&mut self.replies);
     }
 
     /// Their receipts tell of the first event's admission, which has to be read from its journal.
@@ -377,7 +396,7 @@ mod tests {
             push(&credits, "b", large.clone()),
             push(&credits, "b", b"4".to_vec()),
         ];
-        let batches = batches(pushes.into_iter());
+        let batches = batches(pushes.into_iter(), &mut LentBuffers::default());
         let seen: Vec<(&str, Vec<&[u8]>, u32)> = batches
             .iter()
             .map(|batch| {

@@ -66,7 +66,7 @@ impl DirectFile {
     /// Writes the whole blocks at the front of `bytes` and gives their length. Nothing is written where that is not
     /// possible: when bytes or `offset` are at no block boundary, or the disk has larger blocks.
     pub fn write_blocks(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
-        if (bytes.as_ptr().addr() | offset as usize) % BLOCK != 0 {
+        if !(bytes.as_ptr().addr() | offset as usize).is_multiple_of(BLOCK) {
             return Ok(0);
         }
         let whole = bytes.len() / BLOCK * BLOCK;
