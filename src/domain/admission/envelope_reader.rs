@@ -6,8 +6,9 @@
 //! it is somewhere else than before. The bytes decide alone. An envelope that does not fit takes the
 //! road of [`Envelope::read`], and a property test says that both roads see the same.
 
-use crate::admission::envelope::{Envelope, FIELDS, Field, Layout};
+use crate::admission::envelope::{Envelope, FIELDS, Field};
 use crate::admission::envelope_checks::CONTEXT_FIELDS;
+use crate::admission::envelope_layout::Layout;
 use crate::admission::envelope_walk::{Members, Place, Walk, place_at, set_starts};
 use crate::json_scan::{JsonError, Scanner, ValueKind};
 use std::borrow::Cow;

@@ -1,6 +1,6 @@
 //! A walk through an envelope beside one whose members are known (see [`super::envelope_reader`]).
 
-use crate::admission::envelope::Slot;
+use crate::admission::envelope_layout::Slot;
 use crate::json_scan::{Member, Scanner, ValueKind};
 use std::ops::Range;
 
@@ -32,10 +32,13 @@ impl Members {
 
     /// Notes that a member's value is not always the same.
     pub(super) fn varies(&mut self, number: usize) {
+        self.shifts[number] = None;
+        if self.run_from(number).is_empty() {
+            return;
+        }
         let before = self.steady_to[..number].iter_mut();
         before.for_each(|end| *end = (*end).min(number as u16));
         self.steady_to[number] = number as u16;
-        self.shifts[number] = None;
     }
 
     /// The run of equal members from this one on.

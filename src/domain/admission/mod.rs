@@ -11,6 +11,7 @@ pub mod decision;
 mod decision_loop_guard;
 pub mod envelope;
 mod envelope_checks;
+mod envelope_layout;
 pub mod envelope_reader;
 mod envelope_walk;
 pub mod flush_builder;
