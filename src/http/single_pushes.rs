@@ -239,15 +239,19 @@ impl Replies {
 struct Bodies {
     text: Vec<u8>,
     parts: Vec<(u32, Result<Range<usize>, Refusal>)>,
+    /// How many may still come.
+    left: usize,
     /// Bytes one of them has, about.
     length: usize,
 }
 
 impl Bodies {
-    fn of_length(length: usize) -> Bodies {
+    /// For so many of about so many bytes.
+    fn new(count: usize, length: usize) -> Bodies {
         Bodies {
             text: Vec::new(),
             parts: Vec::new(),
+            left: count,
             length,
         }
     }
@@ -261,8 +265,10 @@ impl Bodies {
     ) {
         if self.text.len() + self.length > self.text.capacity() {
             self.send(replies);
-            self.text.reserve(ANSWERS_BYTES.max(self.length));
+            let bodies = (ANSWERS_BYTES / self.length).clamp(1, self.left.max(1));
+            self.text.reserve(bodies * self.length);
         }
+        self.left = self.left.saturating_sub(1);
         let start = self.text.len();
         let written = write(&mut self.text);
         let part = written.map(|()| start..self.text.len());
@@ -314,7 +320,7 @@ impl Answering {
     }
 
     fn answer_with_references(&mut self, answers: &[(u32, Answer)]) {
-        let mut bodies = Bodies::of_length(OUTCOME_BYTES);
+        let mut bodies = Bodies::new(answers.len(), OUTCOME_BYTES);
         for (position, answer) in answers {
             let index = self.view.index(*position);
             bodies.add(index, &mut self.replies, |body| {
@@ -332,7 +338,7 @@ impl Answering {
         originals: impl Iterator<Item = Result<Option<JournalRow>, Refusal>>,
     ) {
         let ids = self.view.receipt_ids(&answers);
-        let mut bodies = Bodies::of_length(RECEIPT_BYTES);
+        let mut bodies = Bodies::new(answers.len(), RECEIPT_BYTES);
         for (((position, answer), id), original) in answers.into_iter().zip(ids).zip(originals) {
             let index = self.view.index(position);
             let view = &mut self.view;
@@ -416,5 +422,39 @@ mod tests {
         assert_eq!(seen, expected);
         drop(batches);
         assert_eq!(credits.gauges().events_in_use, 0);
+    }
+
+    #[test]
+    fn answers_share_pieces_of_memory_and_each_is_sent_to_its_own_caller() {
+        const COUNT: usize = 200;
+        let body = |index: usize| format!("{index}-").repeat(index % 150);
+        let mut replies = Replies(Vec::new());
+        let mut callers = Vec::new();
+        for _ in 0..COUNT {
+            let (to, answer) = oneshot::channel();
+            let form = AnswerForm::Receipt;
+            replies.0.push(Some(Reply { to, form }));
+            callers.push(answer);
+        }
+        // Some are longer than said.
+        let mut bodies = Bodies::new(COUNT, 300);
+        for index in 0..COUNT {
+            bodies.add(index as u32, &mut replies, |text| {
+                text.extend_from_slice(body(index).as_bytes());
+                match index % 7 {
+                    0 => Err(Refusal::new(503, "INTERNAL_ERROR")),
+                    _ => Ok(()),
+                }
+            });
+            // One that does not fit doubles it.
+            assert!(bodies.text.capacity() <= 2 * ANSWERS_BYTES);
+        }
+        bodies.send(&mut replies);
+        for (index, mut answer) in callers.into_iter().enumerate() {
+            match (index % 7, answer.try_recv().expect("an answer")) {
+                (0, answer) => assert!(answer.is_err()),
+                (_, answer) => assert!(answer.is_ok_and(|answer| answer == body(index))),
+            }
+        }
     }
 }
