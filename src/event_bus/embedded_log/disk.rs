@@ -62,6 +62,11 @@ impl LogFile {
         })
     }
 
+    /// Whether whole blocks can go around the page cache: opened for it, on a file system that can.
+    pub fn writes_blocks(&self) -> bool {
+        self.direct.is_some()
+    }
+
     /// Where the file lies.
     pub fn path(&self) -> &Path {
         &self.path

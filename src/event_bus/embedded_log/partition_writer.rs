@@ -38,8 +38,6 @@ pub struct PartitionWriter {
     end: LineEnd,
     touched: bool,
     cached: CacheWindow,
-    /// Whether nothing is to stay in the page cache.
-    around_cache: bool,
 }
 
 impl PartitionWriters {
@@ -70,12 +68,13 @@ impl PartitionWriters {
             "one line per event"
         );
         let first_byte = writer.end.next_byte;
-        let checksum = match append.bytes.len() < LARGE_APPEND_BYTES || !writer.around_cache {
-            true => writer.write(&append.bytes)?,
-            false => {
+        let is_large = append.bytes.len() >= LARGE_APPEND_BYTES;
+        let checksum = match is_large && writer.file.writes_blocks() {
+            true => {
                 let memory = self.memory.get_or_insert_default();
                 writer.write_blocks(&append.bytes, memory)?
             }
+            false => writer.write(&append.bytes)?,
         };
         writer.end.next_offset += u64::from(append.events);
         writer.touched = true;
@@ -163,10 +162,9 @@ fn open_partition(
         });
     }
     let path = layout::partition_path(state.run(), topic, partition);
-    let around_cache = state.options().cached_bytes == 0;
-    let open = match around_cache {
-        true => LogFile::open_for_appends,
-        false => LogFile::open,
+    let open = match state.options().cached_bytes {
+        0 => LogFile::open_for_appends,
+        _ => LogFile::open,
     };
     let file = open(Path::new(&path), &state.options().faults)?;
     let end = state.ends().get(&key);
@@ -192,7 +190,6 @@ fn open_partition(
         end,
         touched: false,
         cached: CacheWindow::new(state.options().cached_bytes, end.next_byte),
-        around_cache,
     })
 }
 

@@ -5,6 +5,7 @@ use hashbrown::hash_table::Entry;
 use std::hint::black_box;
 use wellspring_domain::admission::decision::IndexEntry;
 use wellspring_domain::admission::index_format::{PAGE, Slot};
+use wellspring_domain::admission::key_table::FETCHED_AT_ONCE;
 use wellspring_domain::ids::Hash32;
 
 /// Bytes one key costs in a table: the slot, and number and control byte at a load of at least 7/16.
@@ -151,9 +152,6 @@ impl MemTable {
             .flat_map(fetch)
     }
 }
-
-/// Slots fetched together when a table is walked in the order of its keys.
-const FETCHED_AT_ONCE: usize = 64;
 
 /// Keys are digests: eight of their bytes, none of which choose shard or run place, are hash enough.
 fn hash_of(key: &Hash32) -> u64 {
