@@ -41,6 +41,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const TIMES: u64 = if cfg!(debug_assertions) { 10 } else { 400 };
 
 fn main() {
+    // Floor and product alike: as the program does.
+    wellspring::process::without_huge_pages();
     let mut session = Session::start("data_plane");
     let world = World::make(support::number("WELLSPRING_BENCH_EVENTS", 200_000));
     let context = world.context();

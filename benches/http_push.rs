@@ -35,6 +35,8 @@ fn main() {
         return http_load::serve_role(&words);
     }
     wellspring::process::raise_open_files();
+    // Floor and product alike: as the program does.
+    wellspring::process::without_huge_pages();
     let mut session = Session::start("http_push");
     let single = support::number("WELLSPRING_BENCH_EVENTS", 60_000);
     let batched = single * 10;

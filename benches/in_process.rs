@@ -32,6 +32,8 @@ use wellspring_actors::world_stream::run_streams::{RunProgress, StreamPorts, str
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() {
+    // Floor and product alike: as the program does.
+    wellspring::process::without_huge_pages();
     let mut session = Session::start("in_process");
     let world = World::make(support::number("WELLSPRING_BENCH_EVENTS", 1_000_000));
     let parts = world.view_parts();

@@ -39,6 +39,8 @@ fn memory_mib() -> usize {
 
 fn main() {
     let only: u32 = support::number("WELLSPRING_BENCH_KEYS", 0);
+    // Floor and product alike: as the program does.
+    wellspring::process::without_huge_pages();
     let mut session = Session::start("index_claims");
     let mut million: Option<Figure> = None;
     for keys in [100_000u32, 1_000_000, 10_000_000, 100_000_000] {

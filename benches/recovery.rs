@@ -30,6 +30,8 @@ fn main() {
     if let Some((_, words)) = support::child::role() {
         return fill(&words);
     }
+    // Floor and product alike: as the program does.
+    wellspring::process::without_huge_pages();
     let mut session = Session::start("recovery");
     let admitted: u64 = support::number("WELLSPRING_BENCH_ADMITTED", 1_000_000);
     let world = World::make(2_000);

@@ -1,4 +1,4 @@
-//! The process around the daemon: runtime, signals, file descriptors.
+//! The process around the daemon: runtime, memory pages, signals, file descriptors.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::io;
@@ -14,6 +14,16 @@ pub fn runtime() -> io::Result<Runtime> {
         .thread_name("wellspring")
         .enable_all()
         .build()
+}
+
+/// Keeps the kernel from backing this process with huge pages. The allocator asks for them, and then each first
+/// touch of fresh memory clears 2 MiB where 4 KiB are needed: an answer waits milliseconds for it, and memory
+/// that bounded buffers never fill is resident all the same.
+pub fn without_huge_pages() {
+    // A kernel without huge pages has nothing to be kept from.
+    if let Err(error) = rustix::thread::disable_transparent_huge_pages(true) {
+        tracing::debug!(%error, "huge pages stay as the system has them");
+    }
 }
 
 /// Raises the number of open files as far as it goes and returns it: every connection needs one.

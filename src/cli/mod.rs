@@ -109,6 +109,7 @@ pub enum Command {
 /// Parses the arguments, runs the command, reports its error and gives the exit code.
 pub fn main_entry() -> ExitCode {
     let cli = Cli::parse();
+    crate::process::without_huge_pages();
     if let Err(error) = crate::failpoints::arm_from_environment() {
         return failure::exit_code(Err(Failure::of(error.code(), error).into()));
     }

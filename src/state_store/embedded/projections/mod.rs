@@ -24,8 +24,10 @@ use wellspring_domain::admission::journal_row::JournalRow;
 use wellspring_domain::ports::{ObjectStore, StoreError};
 use wellspring_domain::run_paths::{PlatformRunId, RunPaths};
 
-/// Rows after which the cursor is saved in between.
-const SAVE_EVERY: u64 = 1000;
+/// Rows read after which the cursor is saved in between. Reading so many again takes some hundredths of a second.
+const SAVE_EVERY: u64 = 100_000;
+/// An object written counts as so many rows read.
+const OBJECT_ROWS: u64 = 100;
 /// Runs whose open files are kept; beyond that all are closed and opened again when needed.
 const RUNS_KEPT: usize = 16;
 
@@ -118,6 +120,7 @@ impl<W: RowWriter> JournalProjection<W> {
                     let at = row.row_ref();
                     if at >= from && self.writer.decisions().contains(&row.decision()) {
                         self.writer.write(&target, &row.to_row()?)?;
+                        unsaved += OBJECT_ROWS;
                     }
                     rows += u64::from(at >= from);
                 }
