@@ -73,7 +73,7 @@ fn flush(events: usize, partitions: u32) -> Flush {
         partition,
         first_offset: 0,
         events: share,
-        bytes: line.repeat(share as usize),
+        bytes: line.repeat(share as usize).into(),
     });
     let mut flush = Flush {
         run: run_id(),

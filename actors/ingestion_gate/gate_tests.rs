@@ -102,6 +102,7 @@ impl Disk {
                 topic: topic.into(),
                 partition,
                 next_offset: records.len() as u64,
+                next_byte: 0,
             };
         self.bus().into_iter().map(end).collect()
     }

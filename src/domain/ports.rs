@@ -419,6 +419,8 @@ pub struct PartitionEnd {
     pub partition: u32,
     /// Offset of the next record.
     pub next_offset: u64,
+    /// Bytes before that record where the partition is a file, 0 elsewhere.
+    pub next_byte: u64,
 }
 
 /// One admission shard's durable state, recovered and open for appending.

@@ -129,11 +129,13 @@ impl RunDisk {
     }
 
     pub fn ends(&self) -> Vec<PartitionEnd> {
-        let end = |((topic, partition), (_, next_offset))| PartitionEnd {
-            topic,
-            partition,
-            next_offset,
-        };
+        let end =
+            |((topic, partition), (next_byte, next_offset)): (Place, (usize, u64))| PartitionEnd {
+                topic,
+                partition,
+                next_offset,
+                next_byte: next_byte as u64,
+            };
         self.confirmed().into_iter().map(end).collect()
     }
 

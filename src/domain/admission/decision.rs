@@ -3,6 +3,7 @@
 //! The types here are what an admission shard hands to its decision log. A row holds everything its
 //! receipt needs (contract 7.7); what many rows share stands once in a [`ReceiptContext`].
 
+use super::line_memory::LineMemory;
 use crate::ids::Hash32;
 use crate::run_paths::PlatformRunId;
 use crate::time_text::Micros;
@@ -203,7 +204,7 @@ pub struct PartitionAppend {
     /// Number of lines.
     pub events: u32,
     /// The lines, each ending in a newline.
-    pub bytes: Vec<u8>,
+    pub bytes: LineMemory,
 }
 
 /// Decisions that become durable together: bus lines first, then one journal frame.

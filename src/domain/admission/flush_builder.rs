@@ -8,6 +8,7 @@ use crate::admission::decision::{
     DecisionRow, Flush, PartitionAppend, ReceiptContext, RowOutcome, RowRef, Span,
 };
 use crate::admission::intake::{JudgedBatch, JudgedItem};
+use crate::admission::line_memory::LineMemory;
 use crate::admission::quarantine::{QuarantineDraft, RecordStamp};
 use crate::canonical_json::push_cj;
 use crate::ports::PartitionEnd;
@@ -37,10 +38,18 @@ pub struct LogEnds {
     run: PlatformRunId,
     next_row: RowRef,
     segments: SegmentRule,
-    next_offsets: BTreeMap<(Arc<str>, u32), u64>,
+    partitions: BTreeMap<(Arc<str>, u32), Next>,
     /// Recent contexts as they were given, and the copy that stands for each.
     contexts: Vec<(Arc<ReceiptContext>, Arc<ReceiptContext>)>,
     spare: Spare,
+}
+
+/// Where a partition goes on.
+#[derive(Clone, Copy, Debug, Default)]
+struct Next {
+    offset: u64,
+    /// Of its file; 0 where it is none.
+    byte: u64,
 }
 
 /// Memory of committed flushes, to be filled again: fresh pages cost more than what is copied into them.
@@ -91,15 +100,19 @@ impl LogEnds {
         segments: SegmentRule,
         ends: &[PartitionEnd],
     ) -> LogEnds {
-        let next_offsets = ends
+        let next = |end: &PartitionEnd| Next {
+            offset: end.next_offset,
+            byte: end.next_byte,
+        };
+        let partitions = ends
             .iter()
-            .map(|end| ((end.topic.clone(), end.partition), end.next_offset))
+            .map(|end| ((end.topic.clone(), end.partition), next(end)))
             .collect();
         LogEnds {
             run,
             next_row,
             segments,
-            next_offsets,
+            partitions,
             contexts: Vec::new(),
             spare: Spare::default(),
         }
@@ -142,7 +155,7 @@ impl LogEnds {
             self.spare.rows.push(flush.rows);
         }
         for append in flush.appends {
-            self.spare.keep(append.bytes);
+            self.spare.keep(append.bytes.into_memory());
         }
         self.spare.keep(flush.arena);
     }
@@ -281,9 +294,10 @@ impl FlushBuilder {
     /// The flush, ready to commit; the next one goes on behind it.
     pub fn finish(self, ends: &mut LogEnds) -> Flush {
         for append in &self.flush.appends {
-            let next = append.first_offset + u64::from(append.events);
-            ends.next_offsets
-                .insert((append.topic.clone(), append.partition), next);
+            let partition = (append.topic.clone(), append.partition);
+            let next = ends.partitions.entry(partition).or_default();
+            next.offset = append.first_offset + u64::from(append.events);
+            next.byte += append.bytes.len() as u64;
         }
         self.flush
     }
@@ -340,13 +354,14 @@ impl FlushBuilder {
             return index as u16;
         }
         let topic: Arc<str> = Arc::from(topic.as_str());
-        let next = ends.next_offsets.get(&(topic.clone(), partition));
+        let next = ends.partitions.get(&(topic.clone(), partition));
+        let next = next.copied().unwrap_or_default();
         self.flush.appends.push(PartitionAppend {
             topic,
             partition,
-            first_offset: next.copied().unwrap_or(0),
+            first_offset: next.offset,
             events: 0,
-            bytes: ends.spare.lines(),
+            bytes: LineMemory::within(ends.spare.lines(), next.byte),
         });
         (self.flush.appends.len() - 1) as u16
     }
@@ -362,19 +377,20 @@ fn push_text(arena: &mut Vec<u8>, text: &[u8]) -> Span {
 }
 
 /// One bus record: IJ of `{"partition_key","payload","published_at_utc"}` and a newline (contract 8).
-fn push_line(out: &mut Vec<u8>, item: &JudgedItem, envelope: &[u8], tail: &[u8]) {
+fn push_line(out: &mut LineMemory, item: &JudgedItem, envelope: &[u8], tail: &[u8]) {
     out.reserve(envelope.len() + 96 + tail.len());
-    out.extend_from_slice(b"{\"partition_key\":\"");
-    out.extend_from_slice(&item.partition_key.hex());
-    out.extend_from_slice(b"\",\"payload\":");
-    out.extend_from_slice(envelope);
-    out.extend_from_slice(tail);
+    out.push(b"{\"partition_key\":\"");
+    out.push(&item.partition_key.hex());
+    out.push(b"\",\"payload\":");
+    out.push(envelope);
+    out.push(tail);
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::admission::intake::tests::{envelope_text, judge_texts};
+    use crate::admission::line_memory::BLOCK;
 
     fn ends() -> LogEnds {
         let run = PlatformRunId::parse("platform_20260101T000000Z").unwrap();
@@ -445,7 +461,12 @@ mod tests {
         ends.recycle(first);
         let second = build(&mut ends, 1);
         let again = [second.appends[0].bytes.as_ptr(), second.arena.as_ptr()];
-        assert!(again.contains(&memory.0) && again.contains(&memory.1));
+        // Lines begin less than a block behind the beginning of their memory.
+        let is_again = |known: *const u8| {
+            let mut distances = again.iter().map(|now| now.addr().abs_diff(known.addr()));
+            distances.any(|distance| distance < BLOCK)
+        };
+        assert!(is_again(memory.0) && is_again(memory.1));
         let lines = second.appends[0].bytes.split(|byte| *byte == b'\n');
         assert_eq!(lines.filter(|line| !line.is_empty()).count(), 1);
         assert_eq!(second.rows.len(), 1);

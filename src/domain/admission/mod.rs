@@ -25,6 +25,7 @@ mod item_hashes;
 pub mod journal_row;
 pub mod judged;
 pub mod key_table;
+pub mod line_memory;
 pub mod payload_schema;
 mod payload_schema_compiler;
 pub mod policy;

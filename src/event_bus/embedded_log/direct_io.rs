@@ -2,7 +2,8 @@
 //!
 //! A page in the cache costs more than the copy into it: it has to be found, mapped to the disk, written back and let
 //! go of again, which is several times what handing the bytes to the disk costs. So whole blocks of a large append go
-//! there directly, from memory that begins at a block boundary. What is left at its ends, and small appends, go
+//! there directly, from memory that begins at a block boundary: where the lines were gathered (see
+//! [`wellspring_domain::admission::line_memory`]), or a copy of them. What is left at its ends, and small appends, go
 //! through the cache. The kernel keeps both views of a file the same; a sync is needed either way, for the
 //! length of the file and the disk's own cache.
 
@@ -11,14 +12,12 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
-
-/// Where direct writes begin and end: a multiple of the logical blocks of common disks.
-pub const BLOCK: usize = 4096;
+use wellspring_domain::admission::line_memory::BLOCK;
 
 /// Bytes written at once.
 pub const DIRECT_BYTES: usize = 512 * 1024;
 
-/// Memory that begins at a block boundary.
+/// Memory that begins at a block boundary, for bytes that do not.
 pub struct BlockMemory {
     memory: Vec<u8>,
     start: usize,
@@ -32,12 +31,25 @@ impl Default for BlockMemory {
     }
 }
 
-/// Bytes copied at once: small enough to be in the fastest cache when the checksum reads them.
+/// Bytes copied at once: few enough to be in the fastest cache when the checksum reads them.
 const COPY_BYTES: usize = 4096;
 
+/// At most [`DIRECT_BYTES`] at a block boundary: where they are, or copied to `memory`. Their checksum is added to
+/// `checksum`.
+pub fn at_boundary<'b>(
+    bytes: &'b [u8],
+    memory: &'b mut Option<BlockMemory>,
+    checksum: &mut u32,
+) -> &'b [u8] {
+    if bytes.as_ptr().addr().is_multiple_of(BLOCK) {
+        *checksum = crc32c::crc32c_append(*checksum, bytes);
+        return bytes;
+    }
+    memory.get_or_insert_default().copy(bytes, checksum)
+}
+
 impl BlockMemory {
-    /// Copies at most [`DIRECT_BYTES`] and gives the copy; their checksum is added to `checksum`.
-    pub fn copy(&mut self, bytes: &[u8], checksum: &mut u32) -> &[u8] {
+    fn copy(&mut self, bytes: &[u8], checksum: &mut u32) -> &[u8] {
         let copy = &mut self.memory[self.start..self.start + bytes.len()];
         for (to, from) in copy.chunks_mut(COPY_BYTES).zip(bytes.chunks(COPY_BYTES)) {
             to.copy_from_slice(from);
@@ -85,14 +97,20 @@ mod tests {
     use std::io::Write;
 
     #[test]
-    fn memory_begins_at_a_block_boundary_and_holds_what_is_written_at_once() {
-        let mut memory = BlockMemory::default();
-        let bytes: Vec<u8> = (0..DIRECT_BYTES).map(|at| (at / 7) as u8).collect();
-        let mut checksum = crc32c::crc32c(b"before");
-        let copy = memory.copy(&bytes, &mut checksum);
-        assert_eq!(copy.as_ptr().addr() % BLOCK, 0);
-        assert!(copy == bytes);
-        assert_eq!(checksum, crc32c::crc32c(&[b"before", &bytes[..]].concat()));
+    fn bytes_are_copied_to_a_block_boundary_unless_they_are_at_one() {
+        let bytes: Vec<u8> = (0..DIRECT_BYTES + BLOCK).map(|at| (at / 7) as u8).collect();
+        let boundary = bytes.as_ptr().addr().next_multiple_of(BLOCK) - bytes.as_ptr().addr();
+        let checksum = |part: &[u8]| crc32c::crc32c(&[b"before", part].concat());
+        for from in [boundary, (boundary + 1) % BLOCK] {
+            let part = &bytes[from..from + DIRECT_BYTES];
+            let (mut memory, mut made) = (None, crc32c::crc32c(b"before"));
+            let placed = at_boundary(part, &mut memory, &mut made);
+            assert_eq!(placed.as_ptr().addr() % BLOCK, 0);
+            assert!(placed == part);
+            assert_eq!(placed.as_ptr() == part.as_ptr(), from == boundary);
+            assert_eq!(made, checksum(part));
+            assert_eq!(memory.is_none(), from == boundary);
+        }
     }
 
     proptest! {

@@ -240,6 +240,7 @@ fn partition_ends(ends: &EndMap, wanted: impl Fn(&PartitionKey) -> bool) -> Vec<
         topic: end.topic,
         partition: end.partition,
         next_offset: end.next_offset,
+        next_byte: end.next_byte,
     });
     all.filter(|end| wanted(&(end.topic.clone(), end.partition)))
         .collect()

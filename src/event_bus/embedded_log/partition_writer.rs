@@ -1,7 +1,7 @@
 //! Appends bus lines to partition files (contract 8): kept open, written at a known length.
 
 use super::cache_window::CacheWindow;
-use super::direct_io::{BLOCK, BlockMemory, DIRECT_BYTES};
+use super::direct_io::{BlockMemory, DIRECT_BYTES, at_boundary};
 use super::disk::{LogFile, create_folder, damaged, sync_folder};
 use super::frame_encode::PlacedAppend;
 use super::head::TopicDescription;
@@ -11,6 +11,7 @@ use crate::failpoints::{Artefact, Operation, Step, around, writing};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use wellspring_domain::admission::decision::PartitionAppend;
+use wellspring_domain::admission::line_memory::BLOCK;
 use wellspring_domain::ports::StoreError;
 
 /// Bytes checked and written at once: what the checksum has read is still in the cache for the write.
@@ -27,7 +28,7 @@ pub struct PartitionWriters {
     state: Arc<RunState>,
     shard: u16,
     writers: Vec<PartitionWriter>,
-    /// For large appends; made with the first of them.
+    /// For large appends whose lines are placed unlike their file; made with the first of them.
     memory: Option<BlockMemory>,
 }
 
@@ -70,10 +71,7 @@ impl PartitionWriters {
         let first_byte = writer.end.next_byte;
         let is_large = append.bytes.len() >= LARGE_APPEND_BYTES;
         let checksum = match is_large && writer.file.writes_blocks() {
-            true => {
-                let memory = self.memory.get_or_insert_default();
-                writer.write_blocks(&append.bytes, memory)?
-            }
+            true => writer.write_blocks(&append.bytes, &mut self.memory)?,
             false => writer.write(&append.bytes)?,
         };
         writer.end.next_offset += u64::from(append.events);
@@ -128,14 +126,20 @@ impl PartitionWriter {
     }
 
     /// The same around the page cache: first up to a block boundary, then whole blocks.
-    fn write_blocks(&mut self, bytes: &[u8], memory: &mut BlockMemory) -> Result<u32, StoreError> {
+    fn write_blocks(
+        &mut self,
+        bytes: &[u8],
+        memory: &mut Option<BlockMemory>,
+    ) -> Result<u32, StoreError> {
         let to_boundary = BLOCK - self.end.next_byte as usize % BLOCK;
         let (first, rest) = bytes.split_at(to_boundary);
         let mut checksum = self.write(first)?;
         for part in rest.chunks(DIRECT_BYTES) {
-            let copy = memory.copy(part, &mut checksum);
+            let placed = at_boundary(part, memory, &mut checksum);
             let (file, at) = (&self.file, self.end.next_byte);
-            writing(LINES_WRITE, copy, |copy| file.write_blocks_at(copy, at))?;
+            writing(LINES_WRITE, placed, |placed| {
+                file.write_blocks_at(placed, at)
+            })?;
             self.end.next_byte += part.len() as u64;
         }
         Ok(checksum)

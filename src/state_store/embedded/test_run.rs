@@ -8,6 +8,7 @@ use std::sync::Arc;
 use wellspring_domain::admission::decision::{
     Actor, DecisionRow, Flush, PartitionAppend, PolicyRev, ReceiptContext, RowOutcome, RowRef, Span,
 };
+use wellspring_domain::admission::line_memory::LineMemory;
 use wellspring_domain::canonical_json::to_cj;
 use wellspring_domain::ids::{Hash32, dedupe_key, partition_key, payload_hash, receipt_id};
 use wellspring_domain::ports::{GateStore, OpenRun, RunLayout};
@@ -135,7 +136,7 @@ impl TestRun {
             partition: 0,
             first_offset: *offset,
             events: 0,
-            bytes: Vec::new(),
+            bytes: LineMemory::default(),
         };
         for decided in decided {
             push(&mut flush, &mut append, *decided);
@@ -153,9 +154,7 @@ fn push(flush: &mut Flush, append: &mut PartitionAppend, decided: Decided) {
         Decided::Admit(number) => {
             let offset = append.first_offset + u64::from(append.events);
             append.events += 1;
-            append
-                .bytes
-                .extend_from_slice(&line(number, flush.decided_at));
+            append.bytes.push(&line(number, flush.decided_at));
             (number, RowOutcome::Admit { append: 0, offset })
         }
         Decided::Duplicate(number, original) => (number, RowOutcome::Duplicate { original }),

@@ -16,6 +16,7 @@ use wellspring_domain::admission::decision::{
     Actor, DecisionRow, Flush, PartitionAppend, PolicyRev, ReceiptContext, RowOutcome, RowRef, Span,
 };
 use wellspring_domain::admission::journal_row::{JournalOutcome, JournalRow};
+use wellspring_domain::admission::line_memory::LineMemory;
 use wellspring_domain::ids::Hash32;
 use wellspring_domain::ports::{GateStore, OpenRun, PartitionEnd, RunLayout, StoreError};
 use wellspring_domain::run_paths::{PlatformRunId, RunPaths};
@@ -271,7 +272,7 @@ impl Feeder {
                 partition,
                 first_offset: *offset,
                 events: 0,
-                bytes: Vec::new(),
+                bytes: LineMemory::default(),
             });
             flush.appends.len() - 1
         });
@@ -283,9 +284,7 @@ impl Feeder {
         let id = self.push_row(flush, outcome);
         let line = format!("{{\"partition_key\":\"k\",\"payload\":{{\"event_id\":\"{id}\"}}}}\n");
         flush.appends[append].events += 1;
-        flush.appends[append]
-            .bytes
-            .extend_from_slice(line.as_bytes());
+        flush.appends[append].bytes.push(line.as_bytes());
     }
 
     fn push_row(&mut self, flush: &mut Flush, outcome: RowOutcome) -> String {
