@@ -13,68 +13,71 @@ use axum::body::{Body, Bytes};
 use axum::http::{Method, Request, Response};
 use axum::response::IntoResponse;
 use futures::FutureExt;
+use futures::future::Either;
 use hyper::body::{Frame, Incoming, SizeHint};
-use hyper::service::Service;
+use hyper::service::{Service, service_fn};
 use hyper_util::service::TowerToHyperService;
 use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use wellspring_actors::runtime::BoxFuture;
 
 /// Where single events are pushed (contract 7.1).
 pub const PUSH_ROUTE: &str = "/v1/ingest/push";
 
-/// The service of the connections of a gate. Clones are cheap.
+/// The services of the connections of a gate.
 #[derive(Clone)]
 pub struct GateService {
     state: HttpState,
     router: TowerToHyperService<Router>,
-    activity: Activity,
 }
 
 impl GateService {
-    /// A service of these parts; `router` has every route.
+    /// Services of these parts; `router` has every route.
     pub fn new(state: HttpState, router: Router) -> GateService {
         GateService {
             state,
             router: TowerToHyperService::new(router),
-            activity: Activity::default(),
         }
     }
 
-    /// The same for one connection, which is told of its requests.
-    pub fn on_connection(&self, activity: Activity) -> GateService {
-        GateService {
-            activity,
-            ..self.clone()
-        }
+    /// The service of one connection, which is told of its requests. Its futures live where the connection keeps
+    /// them: none takes memory of its own.
+    pub fn on_connection(
+        &self,
+        activity: Activity,
+    ) -> impl Service<
+        Request<Incoming>,
+        Response = Response<AnswerBody>,
+        Error = Infallible,
+        Future: Send + 'static,
+    > + use<> {
+        let GateService { state, router } = self.clone();
+        service_fn(move |request: Request<Incoming>| {
+            let handling = activity.handle();
+            let is_push = request.method() == Method::POST && request.uri().path() == PUSH_ROUTE;
+            let answering = match is_push {
+                true => Either::Left(push(state.clone(), request)),
+                false => Either::Right(
+                    router
+                        .call(request)
+                        .map(|Ok(answer)| routed(answer))
+                        .boxed(),
+                ),
+            };
+            async move {
+                let answer = answering.await;
+                drop(handling);
+                Ok(answer)
+            }
+        })
     }
 }
 
-impl Service<Request<Incoming>> for GateService {
-    type Response = Response<AnswerBody>;
-    type Error = Infallible;
-    type Future = BoxFuture<'static, Result<Response<AnswerBody>, Infallible>>;
-
-    fn call(&self, request: Request<Incoming>) -> Self::Future {
-        let handling = self.activity.handle();
-        if request.method() == Method::POST && request.uri().path() == PUSH_ROUTE {
-            let answer = AssertUnwindSafe(answer_push(self.state.clone(), request));
-            let or_panicked = |answer: Result<_, _>| answer.unwrap_or_else(|p| routed(panicked(p)));
-            return Box::pin(async move {
-                let answer = or_panicked(answer.catch_unwind().await);
-                drop(handling);
-                Ok(answer)
-            });
-        }
-        let answer = self.router.call(request);
-        Box::pin(async move {
-            let answer = answer.await.map(routed);
-            drop(handling);
-            answer
-        })
-    }
+async fn push(state: HttpState, request: Request<Incoming>) -> Response<AnswerBody> {
+    let answer = AssertUnwindSafe(answer_push(state, request));
+    let answer = answer.catch_unwind().await;
+    answer.unwrap_or_else(|panic| routed(panicked(panic)))
 }
 
 async fn answer_push(state: HttpState, request: Request<Incoming>) -> Response<AnswerBody> {

@@ -8,6 +8,7 @@ pub mod body;
 pub mod gate_service;
 pub mod ingest;
 pub mod ops;
+pub mod push_gatherer;
 pub mod receipt_view;
 mod references;
 pub mod runs;

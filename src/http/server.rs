@@ -67,6 +67,9 @@ pub async fn serve(
         let mut builder = http1::Builder::new();
         builder
             .max_buf_size(16 * 1024)
+            // A client that has said all it wants still gets its answer. And the connection is not read while a
+            // request is handled, which would take new memory for every one of them.
+            .half_close(true)
             // Head and body of an answer are small: one copy costs less than a write of two parts.
             .writev(false);
         let connection = graceful.watch(builder.serve_connection(stream, service));

@@ -1,15 +1,15 @@
 //! Events that are pushed alone, gathered into batches.
 //!
 //! A request waits for its own answer, so hundreds of connections have hundreds of requests under way. Judged,
-//! claimed and answered together they cost a fraction of what each would cost alone. Nothing is held back for
-//! it: whatever has arrived when the gatherer gets its turn is a batch, be it one event. Every event is answered
-//! as soon as its own decision is durable. Durable: nothing; an event in here was not answered yet, and a caller
+//! claimed and answered together they cost a fraction of what each would cost alone; which of them are is for the
+//! [`Gatherer`] to say. Every event is answered as soon as its own decision is durable. Durable: nothing; an event in here was not answered yet, and a caller
 //! whose answer is lost sends it again.
 
 use super::answer::Refusal;
 use super::answer_form::AnswerForm;
 use super::body::RoomedBody;
 use super::ingest::refusal_of;
+use super::push_gatherer::Gatherer;
 use super::receipt_view::ReceiptView;
 use super::references::OUTCOME_BYTES;
 use super::state::HttpState;
@@ -29,7 +29,7 @@ use wellspring_domain::lent_buffers::LentBuffers;
 use wellspring_domain::ports::EnvelopeBatch;
 
 /// Most events of one batch.
-const EVENTS_MAX: usize = 512;
+pub(super) const EVENTS_MAX: usize = 512;
 
 /// Bytes behind which a batch takes no further event.
 const BYTES_MAX: usize = 1 << 20;
@@ -49,12 +49,8 @@ pub struct SinglePushes {
     pushes: mpsc::Sender<SinglePush>,
 }
 
-/// The other end of [`SinglePushes`].
-pub struct Gatherer {
-    pushes: mpsc::Receiver<SinglePush>,
-}
-
-struct SinglePush {
+/// An event that was handed over.
+pub(super) struct SinglePush {
     body: RoomedBody,
     caller: Arc<Actor>,
     reply: Reply,
@@ -69,11 +65,8 @@ struct Reply {
 impl SinglePushes {
     /// A way in, and who stands at its end.
     pub fn new() -> (SinglePushes, Gatherer) {
-        let (sender, receiver) = mpsc::channel(2 * EVENTS_MAX);
-        (
-            SinglePushes { pushes: sender },
-            Gatherer { pushes: receiver },
-        )
+        let (pushes, receiver) = mpsc::channel(2 * EVENTS_MAX);
+        (SinglePushes { pushes }, Gatherer::new(receiver))
     }
 
     /// Hands an event over. The receiver fails when the outcome is not known.
@@ -95,29 +88,8 @@ impl SinglePushes {
     }
 }
 
-impl Gatherer {
-    /// Gathers until nobody can push any more.
-    pub async fn run(mut self, state: HttpState) {
-        let mut waiting = Vec::with_capacity(EVENTS_MAX);
-        let mut buffers = LentBuffers::default();
-        while self.pushes.recv_many(&mut waiting, EVENTS_MAX).await > 0 {
-            // Requests that have arrived by now hand their events over first.
-            tokio::task::yield_now().await;
-            while waiting.len() < EVENTS_MAX
-                && let Ok(push) = self.pushes.try_recv()
-            {
-                waiting.push(push);
-            }
-            for mut batch in batches(waiting.drain(..), &mut buffers) {
-                let bytes = buffers.lend(std::mem::take(&mut batch.bytes));
-                tokio::spawn(batch.decide(bytes, state.clone()));
-            }
-        }
-    }
-}
-
 /// Events of one caller that are decided together.
-struct Batch {
+pub(super) struct Batch {
     caller: Arc<Actor>,
     bytes: Vec<u8>,
     ranges: Vec<std::ops::Range<u32>>,
@@ -126,7 +98,10 @@ struct Batch {
 }
 
 /// Puts events of one caller together, in the order they came.
-fn batches(pushes: impl Iterator<Item = SinglePush>, buffers: &mut LentBuffers) -> Vec<Batch> {
+pub(super) fn batches(
+    pushes: impl Iterator<Item = SinglePush>,
+    buffers: &mut LentBuffers,
+) -> Vec<Batch> {
     let mut batches: Vec<Batch> = Vec::new();
     let mut left = pushes.size_hint().0;
     for push in pushes {
@@ -177,9 +152,19 @@ impl Batch {
         self.replies.push(Some(reply));
     }
 
+    /// How many events.
+    pub(super) fn events(&self) -> usize {
+        self.ranges.len()
+    }
+
+    /// Its bytes, to be lent to [`decide`](Batch::decide).
+    pub(super) fn take_bytes(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.bytes)
+    }
+
     /// Has the events decided and answers each as soon as its decision is durable. When the patience of its
     /// callers ends they are told so, and what was handed over is decided all the same.
-    async fn decide(self, bytes: Arc<Vec<u8>>, state: HttpState) {
+    pub(super) async fn decide(self, bytes: Arc<Vec<u8>>, state: HttpState) {
         let mut replies = Replies(self.replies);
         let batch = EnvelopeBatch {
             bytes,
@@ -364,11 +349,11 @@ fn is_duplicate((_, answer): &(u32, Answer)) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use wellspring_actors::runtime::credit::{CreditLimits, Credits};
 
-    fn push(credits: &Credits, caller: &str, bytes: Vec<u8>) -> SinglePush {
+    pub fn push(credits: &Credits, caller: &str, bytes: Vec<u8>, form: AnswerForm) -> SinglePush {
         let credit = credits.try_take(1, bytes.len() as u32).expect("room");
         SinglePush {
             body: RoomedBody {
@@ -383,7 +368,7 @@ mod tests {
             }),
             reply: Reply {
                 to: oneshot::channel().0,
-                form: AnswerForm::Receipt,
+                form,
             },
         }
     }
@@ -396,11 +381,11 @@ mod tests {
         });
         let large = vec![b'x'; BYTES_MAX];
         let pushes = [
-            push(&credits, "a", b"1".to_vec()),
-            push(&credits, "b", b"22".to_vec()),
-            push(&credits, "a", b"333".to_vec()),
-            push(&credits, "b", large.clone()),
-            push(&credits, "b", b"4".to_vec()),
+            push(&credits, "a", b"1".to_vec(), AnswerForm::Receipt),
+            push(&credits, "b", b"22".to_vec(), AnswerForm::Receipt),
+            push(&credits, "a", b"333".to_vec(), AnswerForm::Receipt),
+            push(&credits, "b", large.clone(), AnswerForm::Receipt),
+            push(&credits, "b", b"4".to_vec(), AnswerForm::Receipt),
         ];
         let batches = batches(pushes.into_iter(), &mut LentBuffers::default());
         let seen: Vec<(&str, Vec<&[u8]>, u32)> = batches
