@@ -2,7 +2,7 @@
 //! bounded, and the daemon keeps serving.
 
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{Shutdown, TcpStream};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -224,6 +224,31 @@ fn raw_push(daemon: &Daemon, body: &str) -> String {
     let mut answer = vec![0; 4096];
     let length = stream.read(&mut answer).unwrap();
     String::from_utf8_lossy(&answer[..length]).into_owned()
+}
+
+#[test]
+fn a_client_that_says_no_more_after_its_request_still_gets_its_answer() {
+    let site = Site::new();
+    let mut daemon = Daemon::gate(&site);
+    let mut stream = TcpStream::connect(daemon.url.trim_start_matches("http://")).unwrap();
+    stream
+        .set_read_timeout(Some(Duration::from_secs(20)))
+        .unwrap();
+    let body = traffic("said-all", 1).to_string();
+    let head = format!(
+        "POST /v1/ingest/push HTTP/1.1\r\nhost: gate\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
+    stream
+        .write_all(format!("{head}{body}").as_bytes())
+        .unwrap();
+    stream.shutdown(Shutdown::Write).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    assert!(answer.contains("\"decision\":\"ADMIT\""), "{answer}");
+    let client = GateClient::new(&daemon.url);
+    assert_alive(&mut daemon, &client, "half a connection");
 }
 
 #[test]
