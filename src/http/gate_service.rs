@@ -1,7 +1,7 @@
 //! What answers the requests of a connection.
 //!
 //! An event pushed alone is what comes most often and costs least, so its handler is called without looking for it,
-//! and neither its body nor its answer is put into a box. Everything else goes through the router, which would find
+//! and neither handler nor body nor answer is put into a box. Everything else goes through the router, which would find
 //! that handler, too.
 
 use super::activity::Activity;
@@ -41,8 +41,8 @@ impl GateService {
         }
     }
 
-    /// The service of one connection, which is told of its requests. Its futures live where the connection keeps
-    /// them: none takes memory of its own.
+    /// The service of one connection, which is told of its requests. A push is handled in memory the connection has
+    /// already.
     pub fn on_connection(
         &self,
         activity: Activity,
