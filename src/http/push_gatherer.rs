@@ -113,7 +113,6 @@ impl Drop for UnderWay {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::answer_form::AnswerForm;
     use crate::http::single_pushes::tests::push;
     use wellspring_actors::runtime::credit::{CreditLimits, Credits};
 
@@ -148,7 +147,7 @@ mod tests {
 
         async fn push(&self, count: usize) {
             for _ in 0..count {
-                let push = push(&self.credits, "a", b"1".to_vec(), AnswerForm::Receipt);
+                let push = push(&self.credits, "a", b"1".to_vec());
                 assert!(self.pushes.send(push).await.is_ok());
             }
         }
@@ -180,7 +179,7 @@ mod tests {
         let later = Duration::from_millis(1);
         scene.push(2).await;
         let all = scene.pushes.clone();
-        let more = push(&scene.credits, "a", b"1".to_vec(), AnswerForm::Receipt);
+        let more = push(&scene.credits, "a", b"1".to_vec());
         tokio::spawn(async move {
             tokio::time::sleep(later).await;
             assert!(all.send(more).await.is_ok());

@@ -353,7 +353,7 @@ pub(super) mod tests {
     use super::*;
     use wellspring_actors::runtime::credit::{CreditLimits, Credits};
 
-    pub fn push(credits: &Credits, caller: &str, bytes: Vec<u8>, form: AnswerForm) -> SinglePush {
+    pub fn push(credits: &Credits, caller: &str, bytes: Vec<u8>) -> SinglePush {
         let credit = credits.try_take(1, bytes.len() as u32).expect("room");
         SinglePush {
             body: RoomedBody {
@@ -368,7 +368,7 @@ pub(super) mod tests {
             }),
             reply: Reply {
                 to: oneshot::channel().0,
-                form,
+                form: AnswerForm::Receipt,
             },
         }
     }
@@ -381,11 +381,11 @@ pub(super) mod tests {
         });
         let large = vec![b'x'; BYTES_MAX];
         let pushes = [
-            push(&credits, "a", b"1".to_vec(), AnswerForm::Receipt),
-            push(&credits, "b", b"22".to_vec(), AnswerForm::Receipt),
-            push(&credits, "a", b"333".to_vec(), AnswerForm::Receipt),
-            push(&credits, "b", large.clone(), AnswerForm::Receipt),
-            push(&credits, "b", b"4".to_vec(), AnswerForm::Receipt),
+            push(&credits, "a", b"1".to_vec()),
+            push(&credits, "b", b"22".to_vec()),
+            push(&credits, "a", b"333".to_vec()),
+            push(&credits, "b", large.clone()),
+            push(&credits, "b", b"4".to_vec()),
         ];
         let batches = batches(pushes.into_iter(), &mut LentBuffers::default());
         let seen: Vec<(&str, Vec<&[u8]>, u32)> = batches

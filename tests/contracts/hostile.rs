@@ -210,12 +210,16 @@ fn bodies_beyond_the_limits_are_refused_before_they_are_read() {
     assert_alive(&mut daemon, &client, "an endless body");
 }
 
+fn raw_connection(daemon: &Daemon) -> TcpStream {
+    let stream = TcpStream::connect(daemon.url.trim_start_matches("http://")).unwrap();
+    let patience = Some(Duration::from_secs(20));
+    stream.set_read_timeout(patience).unwrap();
+    stream
+}
+
 /// Pushes without a client library: a server that refuses early may close before all is sent.
 fn raw_push(daemon: &Daemon, body: &str) -> String {
-    let mut stream = TcpStream::connect(daemon.url.trim_start_matches("http://")).unwrap();
-    stream
-        .set_read_timeout(Some(Duration::from_secs(20)))
-        .unwrap();
+    let mut stream = raw_connection(daemon);
     let head = format!(
         "POST /v1/ingest/push HTTP/1.1\r\nhost: gate\r\ncontent-length: {}\r\nexpect: 100-continue\r\n\r\n",
         body.len()
@@ -230,10 +234,7 @@ fn raw_push(daemon: &Daemon, body: &str) -> String {
 fn a_client_that_says_no_more_after_its_request_still_gets_its_answer() {
     let site = Site::new();
     let mut daemon = Daemon::gate(&site);
-    let mut stream = TcpStream::connect(daemon.url.trim_start_matches("http://")).unwrap();
-    stream
-        .set_read_timeout(Some(Duration::from_secs(20)))
-        .unwrap();
+    let mut stream = raw_connection(&daemon);
     let body = traffic("said-all", 1).to_string();
     let head = format!(
         "POST /v1/ingest/push HTTP/1.1\r\nhost: gate\r\ncontent-length: {}\r\n\r\n",

@@ -378,7 +378,6 @@ fn push_text(arena: &mut Vec<u8>, text: &[u8]) -> Span {
 
 /// One bus record: IJ of `{"partition_key","payload","published_at_utc"}` and a newline (contract 8).
 fn push_line(out: &mut LineMemory, item: &JudgedItem, envelope: &[u8], tail: &[u8]) {
-    out.reserve(envelope.len() + 96 + tail.len());
     out.push(b"{\"partition_key\":\"");
     out.push(&item.partition_key.hex());
     out.push(b"\",\"payload\":");

@@ -15,8 +15,6 @@ pub struct LineMemory {
     memory: Vec<u8>,
     /// Where the lines begin in it.
     start: usize,
-    /// How far behind a boundary they begin.
-    place: usize,
 }
 
 impl LineMemory {
@@ -28,21 +26,18 @@ impl LineMemory {
         let base = memory.as_ptr().addr() % BLOCK;
         let start = (BLOCK + place - base) % BLOCK;
         memory.resize(start, 0);
-        LineMemory {
-            memory,
-            start,
-            place,
-        }
+        LineMemory { memory, start }
     }
 
-    /// Makes room for so many more bytes.
-    pub fn reserve(&mut self, bytes: usize) {
+    /// Makes room for so many more bytes. Lines that move begin as far behind a boundary as they did.
+    fn reserve(&mut self, bytes: usize) {
         if self.memory.capacity() - self.memory.len() >= bytes {
             return;
         }
         let lines = self.len() + bytes;
         let room = lines.max(2 * self.memory.capacity()) + BLOCK;
-        let mut larger = LineMemory::within(Vec::with_capacity(room), self.place as u64);
+        let first_byte = self.as_ptr().addr() as u64;
+        let mut larger = LineMemory::within(Vec::with_capacity(room), first_byte);
         larger.memory.extend_from_slice(self);
         *self = larger;
     }
@@ -70,10 +65,7 @@ impl Deref for LineMemory {
 /// Lines that were made elsewhere, wherever they are.
 impl From<Vec<u8>> for LineMemory {
     fn from(memory: Vec<u8>) -> LineMemory {
-        LineMemory {
-            memory,
-            ..LineMemory::default()
-        }
+        LineMemory { memory, start: 0 }
     }
 }
 
