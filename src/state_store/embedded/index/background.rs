@@ -101,7 +101,7 @@ fn write_tables(
         if stop.load(Ordering::Relaxed) {
             return;
         }
-        match shared.write_frozen() {
+        match shared.write_frozen(stop) {
             // A full merge queue holds this shard already, or will look at it with the next run.
             Ok(()) => drop(to_merger.try_send(shared)),
             Err(error) => shared.fail(error),

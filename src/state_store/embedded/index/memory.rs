@@ -116,6 +116,11 @@ impl MemTable {
         self.slots.len() >= self.limit
     }
 
+    /// True when half of what it takes is in it.
+    pub fn is_half_full(&self) -> bool {
+        self.slots.len() >= self.limit / 2
+    }
+
     /// Number of keys.
     pub fn len(&self) -> usize {
         self.slots.len()

@@ -1,5 +1,6 @@
 //! Which runs are merged, and how: neighbours of like size, the newer entry of a key wins.
 
+use super::rests::Turns;
 use super::run_file::{Run, RunScan};
 use super::run_writer::RunWriter;
 use std::ops::Range;
@@ -38,7 +39,8 @@ fn size_class(size: u64, base: u64) -> u32 {
     (size / base.max(1)).max(1).ilog(MERGE_WIDTH as u64)
 }
 
-/// Writes the merge of `runs` (oldest first) to `path`. False when stopped before the end.
+/// Writes the merge of `runs` (oldest first) to `path`, in turns unless more of them have come together than a merge
+/// needs. False when stopped before the end.
 pub fn merge(
     runs: &[Arc<Run>],
     path: &Path,
@@ -48,9 +50,11 @@ pub fn merge(
     let entries_max = runs.iter().map(|run| run.entries()).sum();
     let mut writer = RunWriter::create(path, entries_max, buffer_bytes)?;
     let mut merged = MergedScan::new(runs, buffer_bytes)?;
+    let mut turns = Turns::new(|| runs.len() > MERGE_WIDTH);
     let mut count = 0u64;
     while let Some(slot) = merged.next()? {
         writer.push(&slot)?;
+        turns.step();
         count += 1;
         if count.is_multiple_of(STOP_CHECK_EVERY) && stop.load(Ordering::Relaxed) {
             writer.abandon();

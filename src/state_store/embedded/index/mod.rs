@@ -13,6 +13,7 @@ mod memory;
 mod merge;
 mod recovery;
 mod resident_pool;
+mod rests;
 mod run_file;
 mod run_writer;
 mod shard;

@@ -113,6 +113,9 @@ impl AdmissionIndex for IndexShard {
                 self.active.insert(key, *entry);
             }
         }
+        if self.active.is_half_full() {
+            self.shared.hurry(true);
+        }
         let last = self.inserted.entry(through.shard).or_insert(through);
         *last = through.max(*last);
         Ok(())

@@ -5,10 +5,11 @@ use super::manifest::{self, Coverage, Manifest, run_path};
 use super::memory::{MemTable, MemoryPlan};
 use super::merge;
 use super::resident_pool::ResidentPool;
+use super::rests::Turns;
 use super::run_file::Run;
 use super::run_writer::RunWriter;
 use std::path::PathBuf;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use wellspring_domain::ports::StoreError;
 
@@ -36,6 +37,8 @@ pub struct Shared {
     changed: Condvar,
     /// Held while runs are added or replaced, so that manifests are written one after the other.
     publishing: Mutex<()>,
+    /// Whether admission waits for the frozen table to be written, or soon will.
+    in_a_hurry: AtomicBool,
 }
 
 struct State {
@@ -95,6 +98,7 @@ impl Shared {
             }),
             changed: Condvar::new(),
             publishing: Mutex::new(()),
+            in_a_hurry: AtomicBool::new(false),
         })
     }
 
@@ -121,6 +125,7 @@ impl Shared {
     pub fn freeze(&self, table: MemTable, coverage: Coverage) -> Result<MemTable, StoreError> {
         let spare = {
             let mut state = self.wait_until_written()?;
+            self.hurry(false);
             state.frozen = Some(Frozen {
                 table: Arc::new(table),
                 coverage,
@@ -135,6 +140,11 @@ impl Shared {
         Ok(next.unwrap_or_else(|| MemTable::with_limit(self.place.plan.table_keys)))
     }
 
+    /// Says whether the frozen table is written without rests from now on.
+    pub fn hurry(&self, in_a_hurry: bool) {
+        self.in_a_hurry.store(in_a_hurry, Ordering::Relaxed);
+    }
+
     /// Waits until no frozen table is left.
     pub fn settle(&self) -> Result<(), StoreError> {
         self.wait_until_written().map(drop)
@@ -142,6 +152,7 @@ impl Shared {
 
     fn wait_until_written(&self) -> Result<MutexGuard<'_, State>, StoreError> {
         let mut state = self.lock();
+        self.hurry(true);
         while state.frozen.is_some() && state.failure.is_none() {
             state = self
                 .changed
@@ -185,8 +196,8 @@ impl Shared {
         }
     }
 
-    /// Writes the frozen table as a run. Called by the writer thread.
-    pub fn write_frozen(&self) -> Result<(), StoreError> {
+    /// Writes the frozen table as a run, in turns unless `stop` is set. Called by the writer thread.
+    pub fn write_frozen(&self, stop: &AtomicBool) -> Result<(), StoreError> {
         let (table, id) = {
             let mut state = self.lock();
             state.check()?;
@@ -199,8 +210,11 @@ impl Shared {
         let path = run_path(&self.place.folder, id);
         let mut writer =
             RunWriter::create(&path, table.len() as u64, self.place.plan.buffer_bytes)?;
+        let is_set = |flag: &AtomicBool| flag.load(Ordering::Relaxed);
+        let mut turns = Turns::new(|| is_set(&self.in_a_hurry) || is_set(stop));
         for slot in table.sorted() {
             writer.push(&slot)?;
+            turns.step();
         }
         writer.finish()?;
         let run = Run::open(&path, id, &self.place.pool, 0)?;
