@@ -212,19 +212,19 @@ const PAIRS: [[u8; 2]; 100] = {
 /// An unsigned integer in plain decimal, two digits at a time.
 #[inline]
 pub fn push_u64(out: &mut Vec<u8>, value: u64) {
-    let mut buffer = [0u8; 20];
-    let mut at = buffer.len();
-    let mut rest = value;
-    loop {
-        at -= 2;
-        buffer[at..at + 2].copy_from_slice(&PAIRS[(rest % 100) as usize]);
-        if rest < 100 {
-            break;
-        }
+    let digits = value.checked_ilog10().map_or(1, |log| log as usize + 1);
+    let start = out.len();
+    // Room of a known size is a few instructions, and what is written where it stays need not be read again.
+    out.extend_from_slice(&[b'0'; 20]);
+    out.truncate(start + digits);
+    let (mut rest, mut pairs) = (value, out[start..].rchunks_exact_mut(2));
+    for pair in &mut pairs {
+        pair.copy_from_slice(&PAIRS[(rest % 100) as usize]);
         rest /= 100;
     }
-    at += usize::from(rest < 10);
-    out.extend_from_slice(&buffer[at..]);
+    if let [first] = pairs.into_remainder() {
+        *first = b'0' + rest as u8;
+    }
 }
 
 /// A signed integer in plain decimal.

@@ -6,6 +6,7 @@
 //! twice) can be hashed and published in place. Everything else is valid input too, but takes the slow
 //! road through [`crate::json_tree`], which also finds duplicate keys.
 
+use crate::canonical_json::is_plain;
 use std::ops::Range;
 
 /// Deepest nesting of arrays and objects accepted.
@@ -438,6 +439,14 @@ impl<'a> Scanner<'a> {
 #[inline]
 fn plain_prefix(text: &[u8]) -> usize {
     let mut at = 0;
+    // Many bytes at a time, without a branch for each.
+    while let Some(chunk) = text.get(at..at + 32)
+        && chunk
+            .iter()
+            .fold(true, |plain, byte| plain & is_plain(*byte))
+    {
+        at += 32;
+    }
     // Eight bytes at a time: a set high bit marks a byte that needs a closer look.
     while let Some(chunk) = text.get(at..at + 8) {
         let word = u64::from_le_bytes(chunk.try_into().expect("eight bytes"));
@@ -449,7 +458,7 @@ fn plain_prefix(text: &[u8]) -> usize {
     }
     at + text[at..]
         .iter()
-        .take_while(|byte| crate::canonical_json::is_plain(**byte))
+        .take_while(|byte| is_plain(**byte))
         .count()
 }
 

@@ -4,6 +4,7 @@
 //! which cover a timestamp never depend on a library's rounding.
 
 use std::fmt;
+use std::ops::Range;
 
 /// A UTC instant in microseconds since 1970-01-01T00:00:00Z.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -37,6 +38,17 @@ pub struct Civil {
     pub second: u32,
     /// 0..=999_999.
     pub micros: u32,
+}
+
+impl Civil {
+    /// True when there is such a day and such a time of it.
+    fn is_valid(&self) -> bool {
+        (1..=12).contains(&self.month)
+            && (1..=days_in_month(self.year, self.month)).contains(&self.day)
+            && self.hour < 24
+            && self.minute < 60
+            && self.second < 60
+    }
 }
 
 impl Micros {
@@ -140,8 +152,23 @@ impl Micros {
 
     /// Reads exactly T-env (six digits and `Z`); anything else is `None`.
     pub fn parse_env(text: &[u8]) -> Option<Micros> {
-        let shaped = text.len() == 27 && text[10] == b'T' && text[19] == b'.' && text[26] == b'Z';
-        if shaped { parse_bytes(text) } else { None }
+        if !is_env_shape(text) {
+            return None;
+        }
+        let number = |places: Range<usize>| {
+            let digits = text[places].iter();
+            digits.fold(0, |sum, digit| sum * 10 + u32::from(digit - b'0'))
+        };
+        let civil = Civil {
+            year: i64::from(number(0..4)),
+            month: number(5..7),
+            day: number(8..10),
+            hour: number(11..13),
+            minute: number(14..16),
+            second: number(17..19),
+            micros: number(20..26),
+        };
+        civil.is_valid().then(|| Micros::from_civil(civil))
     }
 }
 
@@ -153,13 +180,33 @@ impl fmt::Display for Micros {
 
 /// True when the text has the shape of T-env; the calendar is not checked (contract 2.1).
 pub fn is_env_shape(text: &[u8]) -> bool {
-    const SHAPE: &[u8; 27] = b"dddd-dd-ddTdd:dd:dd.ddddddZ";
-    text.len() == SHAPE.len()
-        && SHAPE.iter().zip(text).all(|(want, have)| match want {
-            b'd' => have.is_ascii_digit(),
-            literal => literal == have,
+    let Ok(text) = <&[u8; 27]>::try_from(text) else {
+        return false;
+    };
+    // Without a branch for each byte: a byte is as wanted when it is not far above the least one allowed.
+    let allowed = ENV_LEAST.iter().zip(&ENV_SPAN);
+    text.iter()
+        .zip(allowed)
+        .fold(true, |fits, (byte, (least, span))| {
+            fits & (byte.wrapping_sub(*least) <= *span)
         })
 }
+
+/// The least byte at each place of T-env.
+const ENV_LEAST: [u8; 27] = *b"0000-00-00T00:00:00.000000Z";
+
+/// How far a byte may be above the least: nine for a digit, nothing for anything else.
+const ENV_SPAN: [u8; 27] = {
+    let mut span = [0; 27];
+    let mut place = 0;
+    while place < span.len() {
+        if ENV_LEAST[place] == b'0' {
+            span[place] = 9;
+        }
+        place += 1;
+    }
+    span
+};
 
 fn put_digits(out: &mut [u8], mut value: u32) {
     for slot in out.iter_mut().rev() {
@@ -183,15 +230,7 @@ fn parse_bytes(text: &[u8]) -> Option<Micros> {
     let second = cursor.digits(2)?;
     let micros = cursor.fraction()?;
     let offset_seconds = cursor.zone()?;
-    let in_range = (1..=12).contains(&month)
-        && (1..=days_in_month(year, month)).contains(&day)
-        && hour < 24
-        && minute < 60
-        && second < 60;
-    if !in_range {
-        return None;
-    }
-    let local = Micros::from_civil(Civil {
+    let civil = Civil {
         year,
         month,
         day,
@@ -199,7 +238,11 @@ fn parse_bytes(text: &[u8]) -> Option<Micros> {
         minute,
         second,
         micros,
-    });
+    };
+    if !civil.is_valid() {
+        return None;
+    }
+    let local = Micros::from_civil(civil);
     Some(Micros(local.0 - offset_seconds * MICROS_PER_SECOND))
 }
 
@@ -372,6 +415,23 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn what_has_the_shape_of_t_env_is_read_as_by_the_tolerant_parser(
+            micros in -62_135_596_800_000_000i64..253_402_300_799_999_999,
+            place in 0usize..27,
+            byte in prop_oneof![0u8..128, Just(b'0'), Just(b'9'), Just(b'Z')],
+        ) {
+            let mut text = Micros(micros).env_bytes();
+            text[place] = byte;
+            let shaped = b"dddd-dd-ddTdd:dd:dd.ddddddZ".iter().zip(text).all(|(want, have)| match want {
+                b'd' => have.is_ascii_digit(),
+                literal => *literal == have,
+            });
+            prop_assert_eq!(is_env_shape(&text), shaped);
+            let tolerant = std::str::from_utf8(&text).ok().and_then(|text| Micros::parse_any(text).ok());
+            prop_assert_eq!(Micros::parse_env(&text), tolerant.filter(|_| shaped));
+        }
+
         #[test]
         fn formatting_and_parsing_are_inverse(micros in -62_135_596_800_000_000i64..253_402_300_799_999_999) {
             let instant = Micros(micros);

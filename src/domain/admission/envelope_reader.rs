@@ -8,7 +8,7 @@
 
 use crate::admission::envelope::{Envelope, FIELDS, Field};
 use crate::admission::envelope_checks::CONTEXT_FIELDS;
-use crate::admission::envelope_layout::Layout;
+use crate::admission::envelope_layout::{Layout, Slot};
 use crate::admission::envelope_walk::{Members, Place, Walk, place_at, set_starts};
 use crate::json_scan::{JsonError, Scanner, ValueKind};
 use std::borrow::Cow;
@@ -26,9 +26,9 @@ pub struct Reading<'t> {
 pub enum Compared {
     /// It has the same members, and the fields that the events of a stream share are byte for byte the same.
     Alike {
-        /// Whether any other field but event id, time and payload has another value.
+        /// Whether any other field but event id, time and payload may have another value.
         own_fields: bool,
-        /// The payload members with another value, a bit for each from the first on; none for too many members.
+        /// The payload members that may have another value, a bit for each from the first on; none for too many members.
         payload: Option<u64>,
     },
     /// Not compared, or not alike: it is the one the next ones are compared with, if any.
@@ -141,8 +141,9 @@ impl Shape {
                 layout.slots[field as usize] = Some(slot);
                 payload = changed;
                 number += 1;
-            } else if let Some((run, shift)) = walk.equal(&self.fields, number) {
-                number = run.end;
+            } else if let Some((end, shift)) = walk.equal(&self.fields, number) {
+                let run = number..end;
+                number = end;
                 if !self.fields.lie_at(run.clone(), shift) {
                     for at in run {
                         let slot = self.fields.places[at].slot(shift);
@@ -155,7 +156,10 @@ impl Shape {
                 }
                 own_fields |= !matches!(field, Field::EventId | Field::TsUtc);
                 self.fields.varies(number);
-                layout.slots[field as usize] = Some(walk.other(&place, 1)?);
+                let value = walk.at as u32 + place.key_length();
+                let kind = walk.other(&place, 1)?;
+                let value = value..walk.at as u32;
+                layout.slots[field as usize] = Some(Slot { value, kind });
                 number += 1;
             }
         }

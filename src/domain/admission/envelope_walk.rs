@@ -41,7 +41,7 @@ impl Members {
         self.steady_to[number] = number as u16;
     }
 
-    /// The run of equal members from this one on.
+    /// The run of equal members from this one on; empty for one that varies.
     fn run_from(&self, number: usize) -> Range<usize> {
         number..usize::from(self.steady_to[number])
     }
@@ -71,7 +71,7 @@ pub(super) struct Place {
 }
 
 impl Place {
-    fn key_length(&self) -> u32 {
+    pub(super) fn key_length(&self) -> u32 {
         self.value - self.start
     }
 
@@ -146,31 +146,37 @@ impl Walk<'_, '_> {
         Some(shift)
     }
 
-    /// The same for as many members as are equal by experience, else for one of them.
-    pub(super) fn equal(&mut self, known: &Members, number: usize) -> Option<(Range<usize>, u32)> {
-        let one = number..number + 1;
-        [known.run_from(number), one]
-            .into_iter()
-            .find_map(|run| Some((run.clone(), self.run(&known.places[run])?)))
+    /// The same for as many members as are equal by experience, else for one of them: tells the member behind them and
+    /// how far they are from the known ones. A member that varies is not compared.
+    #[inline]
+    pub(super) fn equal(&mut self, known: &Members, number: usize) -> Option<(usize, u32)> {
+        let run = known.run_from(number);
+        if run.is_empty() {
+            return None;
+        }
+        let end = run.end;
+        match self.run(&known.places[run]) {
+            Some(shift) => Some((end, shift)),
+            None if end == number + 1 => None,
+            None => Some((number + 1, self.run(&known.places[number..number + 1])?)),
+        }
     }
 
-    /// Scans the value of a member that has the known key.
-    pub(super) fn other(&mut self, place: &Place, depth: u32) -> Option<Slot> {
+    /// Scans a member that has the known key; tells what its value is, which ends where the walk stands then.
+    #[inline]
+    pub(super) fn other(&mut self, place: &Place, depth: u32) -> Option<ValueKind> {
         if !self.follows(place.start, place.value) {
             return None;
         }
-        let start = self.at + place.key_length() as usize;
-        self.scanner.jump(start);
+        self.at += place.key_length() as usize;
+        self.scanner.jump(self.at);
         let kind = self.scanner.value(depth).ok()?;
         self.at = self.scanner.position();
-        Some(Slot {
-            value: start as u32..self.at as u32,
-            kind,
-        })
+        Some(kind)
     }
 
-    /// Reads a payload with the known keys; its members are relative to its first byte. Gives a bit for each that has
-    /// another value, when there are enough bits.
+    /// Reads a payload with the known keys; its members are relative to its first byte. Gives a bit for each that may
+    /// have another value, when there are enough bits.
     pub(super) fn payload(
         &mut self,
         place: &Place,
@@ -188,9 +194,9 @@ impl Walk<'_, '_> {
             if number > 0 {
                 self.expect(b',')?;
             }
-            if let Some((run, shift)) = self.equal(known, number) {
-                number = run.end;
-                let shift = shift.wrapping_sub(base);
+            if let Some((end, shift)) = self.equal(known, number) {
+                let (run, shift) = (number..end, shift.wrapping_sub(base));
+                number = end;
                 if !known.lie_at(run.clone(), shift) {
                     for at in run {
                         members[at] = known.places[at].member(shift);
@@ -201,12 +207,14 @@ impl Walk<'_, '_> {
             known.varies(number);
             changed |= 1u64.checked_shl(number as u32).unwrap_or(0);
             let place = known.places[number];
-            let shift = (self.at as u32).wrapping_sub(place.start);
-            let slot = self.other(&place, 2)?;
+            let start = self.at as u32 - base;
+            let kind = self.other(&place, 2)?;
+            let value = start + place.key_length();
             members[number] = Member {
-                value: slot.value.start - base..slot.value.end - base,
-                kind: slot.kind,
-                ..place.member(shift.wrapping_sub(base))
+                // Without its quotes and the colon.
+                key: start + 1..value - 2,
+                value: value..self.at as u32 - base,
+                kind,
             };
             number += 1;
         }

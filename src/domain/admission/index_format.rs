@@ -27,7 +27,11 @@ const BLOCK_HEAD: usize = 8;
 pub const BLOCK_ENTRIES: usize = (PAGE - BLOCK_HEAD) / ENTRY;
 /// Bytes of one filter line.
 pub const FILTER_LINE: usize = 64;
-/// Filter bits per key.
+/// Entries up to which a run is small: there are a few such runs of a shard at most.
+const SMALL_RUN_ENTRIES: u64 = 2_000_000;
+/// Filter bits per key of a small run: hardly any absent key passes, and each that does costs a read of a block.
+const FILTER_BITS_PER_KEY_SMALL: u64 = 20;
+/// Filter bits per key of any other run: of many keys the filters should fit into memory.
 const FILTER_BITS_PER_KEY: u64 = 10;
 /// Bits set per key.
 const FILTER_PROBES: u32 = 6;
@@ -160,7 +164,11 @@ impl RunHeader {
 
 /// Filter lines for this many keys.
 pub fn filter_lines(entries: u64) -> u64 {
-    (entries * FILTER_BITS_PER_KEY)
+    let bits_per_key = match entries <= SMALL_RUN_ENTRIES {
+        true => FILTER_BITS_PER_KEY_SMALL,
+        false => FILTER_BITS_PER_KEY,
+    };
+    (entries * bits_per_key)
         .div_ceil(FILTER_LINE as u64 * 8)
         .max(1)
 }
@@ -358,9 +366,8 @@ mod tests {
         }
     }
 
-    #[test]
-    fn the_filter_knows_all_its_keys_and_few_others() {
-        let lines = filter_lines(20_000);
+    /// How many of 20,000 absent keys pass a filter of so many lines with as many keys.
+    fn wrongly_held(lines: u64) -> usize {
         let mut filter = vec![[0u8; FILTER_LINE]; lines as usize];
         for number in 0..20_000u32 {
             let key = slot(number).key;
@@ -371,8 +378,16 @@ mod tests {
             filter_may_hold(&filter[filter_line_of(&key, lines) as usize], &key)
         };
         assert!((0..20_000).all(held));
-        let wrong = (20_000..40_000).filter(|number| held(*number)).count();
-        assert!(wrong < 600, "{wrong} of 20000 absent keys pass the filter");
+        (20_000..40_000).filter(|number| held(*number)).count()
+    }
+
+    #[test]
+    fn the_filter_knows_all_its_keys_and_few_others_and_that_of_a_small_run_hardly_any() {
+        let small = wrongly_held(filter_lines(20_000));
+        assert!(small < 60, "{small} of 20000 absent keys pass");
+        let large = SMALL_RUN_ENTRIES + 1;
+        let lines = 20_000 * filter_lines(large) / large;
+        assert!(wrongly_held(lines) < 600);
     }
 
     #[test]
