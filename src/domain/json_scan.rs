@@ -41,6 +41,19 @@ pub enum ValueKind {
     Array,
 }
 
+impl ValueKind {
+    /// Every kind.
+    pub const ALL: [ValueKind; 7] = [
+        ValueKind::String,
+        ValueKind::Integer,
+        ValueKind::Float,
+        ValueKind::Bool,
+        ValueKind::Null,
+        ValueKind::Object,
+        ValueKind::Array,
+    ];
+}
+
 /// One member of an object: where its key and its value lie in the text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Member {

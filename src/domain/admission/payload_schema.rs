@@ -55,12 +55,22 @@ pub(super) struct Node {
 
 #[derive(Debug, Clone, Default)]
 pub(super) struct ObjectRules {
-    /// Sorted by key.
-    pub(super) properties: Vec<(Vec<u8>, Node)>,
-    /// Per property: must it be there?
-    pub(super) required: Vec<bool>,
+    /// Sorted by name.
+    pub(super) properties: Vec<Property>,
     pub(super) required_unlisted: Vec<Vec<u8>>,
     pub(super) closed: bool,
+}
+
+/// A member that has a rule.
+#[derive(Debug, Clone)]
+pub(super) struct Property {
+    name: Vec<u8>,
+    node: Node,
+    required: bool,
+    /// Whether a text that writes the name as it is means this name: not when it holds a backslash.
+    reads_plainly: bool,
+    /// A bit for each kind of value that fits whatever the value is.
+    fitting_kinds: u8,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -252,15 +262,16 @@ impl Node {
 
 impl ObjectRules {
     fn check(&self, text: &[u8], members: &[Member]) -> Result<(), SchemaViolation> {
-        let mut missing = self.required.iter().filter(|required| **required).count();
+        let required = self.properties.iter().filter(|property| property.required);
+        let mut missing = required.count();
         // Members and rules are both sorted, so the rule is nearly always the next one.
         let mut next = 0;
         for member in members {
             match self.property(member.key_of(text), next) {
                 Some(index) => {
                     next = index + 1;
-                    missing -= usize::from(self.required[index]);
-                    self.properties[index].1.check_member(text, member)?;
+                    missing -= usize::from(self.properties[index].required);
+                    self.properties[index].check(text, member)?;
                 }
                 None if self.closed => {
                     return broken("is not a known field").map_err(below_key(member.key_of(text)));
@@ -282,21 +293,19 @@ impl ObjectRules {
         guess: usize,
     ) -> Result<(), SchemaViolation> {
         match self.property(member.key_of(text), guess) {
-            Some(index) => self.properties[index].1.check_member(text, member),
+            Some(index) => self.properties[index].check(text, member),
             None => Ok(()),
         }
     }
 
     /// Where the rule for a key is, which may hold escapes; `guess` is looked at first.
     fn property(&self, raw: &[u8], guess: usize) -> Option<usize> {
-        let plain = |name: &[u8]| name == raw && !raw.contains(&b'\\');
         match self.properties.get(guess) {
-            Some((name, _)) if plain(name) => Some(guess),
+            Some(property) if property.reads_plainly && property.name == raw => Some(guess),
             _ => {
                 let key = decode_string(raw);
-                self.properties
-                    .binary_search_by(|(name, _)| name.as_slice().cmp(key.as_bytes()))
-                    .ok()
+                let by_name = |property: &Property| property.name.as_slice().cmp(key.as_bytes());
+                self.properties.binary_search_by(by_name).ok()
             }
         }
     }
@@ -310,9 +319,8 @@ impl ObjectRules {
         let listed = self
             .properties
             .iter()
-            .zip(&self.required)
-            .filter(|(_, required)| **required)
-            .map(|((key, _), _)| key);
+            .filter(|property| property.required)
+            .map(|property| &property.name);
         for key in listed.chain(&self.required_unlisted) {
             if !has(key) {
                 return broken("is required")
@@ -323,24 +331,43 @@ impl ObjectRules {
     }
 }
 
-impl Node {
-    fn check_member(&self, text: &[u8], member: &Member) -> Result<(), SchemaViolation> {
-        let value = member.value_of(text);
-        if self.is_trivial(member.kind, value) {
-            return Ok(());
+impl Property {
+    pub(super) fn new(name: Vec<u8>, node: Node, required: bool) -> Property {
+        let fitting = ValueKind::ALL.iter().filter(|kind| node.fits_any(**kind));
+        Property {
+            reads_plainly: !name.contains(&b'\\'),
+            fitting_kinds: fitting.fold(0, |bits, kind| bits | bit(*kind)),
+            name,
+            node,
+            required,
         }
-        let checked = self.check(value, member.kind);
-        checked.map_err(below_key(member.key_of(text)))
     }
 
-    /// True when the type is all there is to check and it fits: the common case, without a path text.
-    fn is_trivial(&self, kind: ValueKind, value: &[u8]) -> bool {
+    fn check(&self, text: &[u8], member: &Member) -> Result<(), SchemaViolation> {
+        if self.fitting_kinds & bit(member.kind) != 0 {
+            return Ok(());
+        }
+        let checked = self.node.check(member.value_of(text), member.kind);
+        checked.map_err(below_key(member.key_of(text)))
+    }
+}
+
+fn bit(kind: ValueKind) -> u8 {
+    1 << kind as u8
+}
+
+impl Node {
+    /// True when every value of this kind keeps the rule.
+    fn fits_any(&self, kind: ValueKind) -> bool {
         let plain = match kind {
             ValueKind::String => {
                 self.pattern.is_none() && self.length_min.is_none() && self.length_max.is_none()
             }
-            ValueKind::Integer | ValueKind::Float => {
-                self.minimum.is_none() && self.maximum.is_none()
+            ValueKind::Integer => self.minimum.is_none() && self.maximum.is_none(),
+            // Whether one counts as an integer is for its value to say.
+            ValueKind::Float => {
+                let number = self.types.is_none_or(|types| types.number);
+                number && self.minimum.is_none() && self.maximum.is_none()
             }
             ValueKind::Object => self.object.is_none(),
             ValueKind::Array => self.items.is_none(),
@@ -349,7 +376,7 @@ impl Node {
         plain
             && self.any_of.is_empty()
             && self.allowed.is_none()
-            && self.types.is_none_or(|types| types.admits(kind, value))
+            && self.types.is_none_or(|types| types.admits(kind, b""))
     }
 }
 

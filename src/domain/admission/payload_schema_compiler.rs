@@ -1,7 +1,9 @@
 //! Compiles a payload schema document into rules (contract 7.6). A keyword that is not understood is an
 //! error: a rule must not be skipped silently.
 
-use crate::admission::payload_schema::{Node, ObjectRules, Pattern, SchemaCompileError, TypeSet};
+use crate::admission::payload_schema::{
+    Node, ObjectRules, Pattern, Property, SchemaCompileError, TypeSet,
+};
 use regex::Regex;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
@@ -150,11 +152,11 @@ impl Compiler<'_> {
         };
         for (key, node) in properties {
             let listed = required.iter().position(|name| name.as_bytes() == key);
-            rules.required.push(listed.is_some());
+            let property = Property::new(key, node, listed.is_some());
+            rules.properties.push(property);
             if let Some(listed) = listed {
                 required.swap_remove(listed);
             }
-            rules.properties.push((key, node));
         }
         rules.required_unlisted = required
             .into_iter()
