@@ -18,6 +18,7 @@ use wellspring_domain::admission::intake::{JudgedBatch, JudgedItem};
 use wellspring_domain::admission::key_table::{FETCHED_AT_ONCE, KeyTable, Place};
 use wellspring_domain::admission::quarantine::QuarantineDraft;
 use wellspring_domain::ids::Hash32;
+use wellspring_domain::prefetch::{EVENTS_AHEAD, prefetch};
 use wellspring_domain::time_text::Micros;
 
 /// One open run of a shard.
@@ -136,10 +137,12 @@ impl ShardRun {
         let mut answers = Vec::with_capacity(batch.items.len());
         let mut held_keys: Vec<Hash32> = Vec::new();
         let mut unused: Vec<(u32, Place)> = Vec::new();
-        for (position, planned) in std::mem::take(&mut batch.items)
-            .into_iter()
-            .zip(&plan.items)
-        {
+        let items = std::mem::take(&mut batch.items);
+        for (at, (&position, planned)) in items.iter().zip(&plan.items).enumerate() {
+            if let Some(ahead) = items.get(at + EVENTS_AHEAD) {
+                let ahead = &batch.judged.items[*ahead as usize];
+                prefetch(batch.judged.text(&ahead.text));
+            }
             let item = &batch.judged.items[position as usize];
             let known = self.known(item, *planned, claims);
             let holds = held_keys.contains(&item.partition_key) && item.quarantine.is_none();

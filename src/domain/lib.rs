@@ -12,6 +12,7 @@ pub mod json_scan;
 pub mod json_tree;
 pub mod lent_buffers;
 pub mod ports;
+pub mod prefetch;
 pub mod provenance;
 pub mod reason_codes;
 pub mod run_paths;

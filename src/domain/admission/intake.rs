@@ -20,6 +20,7 @@ use crate::admission::routing::partition_key_text;
 use crate::ids::{Hash32, dedupe_key_text, payload_hash_text};
 use crate::json_scan::{ValueKind, is_space};
 use crate::ports::EnvelopeBatch;
+use crate::prefetch::{EVENTS_AHEAD, prefetch};
 use crate::run_paths::PlatformRunId;
 use serde_json::{Map, Value};
 use std::borrow::Cow;
@@ -57,6 +58,9 @@ pub fn judge<'a>(
         gates: None,
     };
     for (index, range) in batch.ranges.iter().enumerate() {
+        if let Some(ahead) = batch.ranges.get(index + EVENTS_AHEAD) {
+            prefetch(&batch.bytes[ahead.start as usize..ahead.end as usize]);
+        }
         let index = index as u32;
         let range = without_outer_space(&batch.bytes, range);
         let bytes = &batch.bytes[range.start as usize..range.end as usize];
