@@ -161,7 +161,11 @@ fn journal_row(
     topic: &Arc<str>,
 ) -> JournalRow {
     let context = judged.contexts[usize::from(item.context)].clone();
-    let text = |reference| String::from_utf8_lossy(judged.text(reference)).into_owned();
+    // Nearly always ASCII, which is recognised many bytes at a time.
+    let text = |reference| match std::str::from_utf8(judged.text(reference)) {
+        Ok(text) => text.to_owned(),
+        Err(_) => String::from_utf8_lossy(judged.text(reference)).into_owned(),
+    };
     let outcome = match answer.verdict {
         Verdict::Admitted { partition, offset } => JournalOutcome::Admit {
             topic: topic.clone(),
