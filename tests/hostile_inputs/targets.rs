@@ -20,6 +20,7 @@ use wellspring_domain::admission::envelope::Envelope;
 use wellspring_domain::admission::index_format::{PAGE, RunHeader, decode_block};
 use wellspring_domain::ids::Hash32;
 use wellspring_domain::ports::{CheckpointStore, GateStore, RunLayout};
+use wellspring_domain::prefetch::prefetch;
 use wellspring_domain::run_paths::{PlatformRunId, RunPaths};
 use wellspring_domain::world::catalogue::Catalogue;
 use wellspring_domain::world::gate_evidence::{index_paths, member_digests, parse_flag};
@@ -88,6 +89,8 @@ pub fn ndjson_batch(bytes: &[u8]) {
         for range in ranges {
             assert!(range.start >= end && range.end > range.start, "{ranges:?}");
             end = range.end;
+            // As judging does with the events it comes to next.
+            prefetch(&bytes[range.start as usize..end as usize]);
         }
         assert!(end as usize <= bytes.len(), "{ranges:?}");
     }
