@@ -162,7 +162,8 @@ pub fn is_plain(byte: u8) -> bool {
 }
 
 /// Whether all bytes stand for themselves. Whole blocks are folded, which the compiler makes vector code of.
-fn all_plain(bytes: &[u8]) -> bool {
+#[inline]
+pub(crate) fn all_plain(bytes: &[u8]) -> bool {
     bytes.chunks(32).all(|block| {
         block
             .iter()

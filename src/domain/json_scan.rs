@@ -6,7 +6,7 @@
 //! twice) can be hashed and published in place. Everything else is valid input too, but takes the slow
 //! road through [`crate::json_tree`], which also finds duplicate keys.
 
-use crate::canonical_json::is_plain;
+use crate::canonical_json::{all_plain, is_plain};
 use std::ops::Range;
 
 /// Deepest nesting of arrays and objects accepted.
@@ -453,11 +453,7 @@ impl<'a> Scanner<'a> {
 fn plain_prefix(text: &[u8]) -> usize {
     let mut at = 0;
     // Many bytes at a time, without a branch for each.
-    while let Some(chunk) = text.get(at..at + 32)
-        && chunk
-            .iter()
-            .fold(true, |plain, byte| plain & is_plain(*byte))
-    {
+    while text.get(at..at + 32).is_some_and(all_plain) {
         at += 32;
     }
     // Eight bytes at a time: a set high bit marks a byte that needs a closer look.

@@ -209,12 +209,10 @@ impl Walk<'_, '_> {
             let place = known.places[number];
             let start = self.at as u32 - base;
             let kind = self.other(&place, 2)?;
-            let value = start + place.key_length();
             members[number] = Member {
-                // Without its quotes and the colon.
-                key: start + 1..value - 2,
-                value: value..self.at as u32 - base,
+                value: start + place.key_length()..self.at as u32 - base,
                 kind,
+                ..place.member(start.wrapping_sub(place.start))
             };
             number += 1;
         }
