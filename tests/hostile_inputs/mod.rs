@@ -169,6 +169,11 @@ fn world_files_never_break_their_readers() {
 }
 
 #[test]
+fn every_way_of_hashing_gives_the_same_digests() {
+    feed_named("hash_batch");
+}
+
+#[test]
 fn a_changed_journal_never_gives_a_row_that_was_not_written() {
     let segment = corpus("journal").remove(0);
     let folder = tempfile::tempdir().unwrap();

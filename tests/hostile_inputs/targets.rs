@@ -22,6 +22,7 @@ use wellspring_domain::ids::Hash32;
 use wellspring_domain::ports::{CheckpointStore, GateStore, RunLayout};
 use wellspring_domain::prefetch::prefetch;
 use wellspring_domain::run_paths::{PlatformRunId, RunPaths};
+use wellspring_domain::sha256::HashBatch;
 use wellspring_domain::world::catalogue::Catalogue;
 use wellspring_domain::world::gate_evidence::{index_paths, member_digests, parse_flag};
 use wellspring_domain::world::gates::{GateMap, Verification};
@@ -42,6 +43,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("gate_evidence", gate_evidence),
     ("world_documents", world_documents),
     ("parquet_part", parquet_part),
+    ("hash_batch", hash_batch),
 ];
 
 /// The platform run of every corpus file that names one.
@@ -228,5 +230,22 @@ pub fn parquet_part(bytes: &[u8]) {
         };
         let rows = reader.take(1000).map_while(Result::ok);
         rows.for_each(|batch| assert!(batch.rows.num_rows() <= 64));
+    }
+}
+
+/// SHA-256 of many messages at once, every way this processor can go. Lines are messages.
+pub fn hash_batch(bytes: &[u8]) {
+    let messages = || bytes.split(|byte| *byte == b'\n');
+    let alone: Vec<Hash32> = messages()
+        .map(|message| Hash32(Sha256::digest(message).into()))
+        .collect();
+    let mut digests = Vec::new();
+    for mut batch in HashBatch::each_way() {
+        for message in messages() {
+            let (first, second) = message.split_at(message.len() / 2);
+            batch.push(&[first, second]);
+        }
+        batch.finish(&mut digests);
+        assert_eq!(digests, alone, "{batch:?}");
     }
 }
