@@ -9,6 +9,7 @@
 pub mod active_run;
 pub mod blocking_runtime;
 pub mod bootstrap;
+pub mod checksum;
 pub mod cli;
 pub mod clock;
 pub mod control_bus;

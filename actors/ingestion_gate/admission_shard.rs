@@ -6,7 +6,7 @@
 //! recovered and its claims are settled from it (see [`super::shard_generation`]).
 
 use super::flush_turns::FlushTurns;
-use super::index_shard::{ClaimAnswer, IndexShardMsg};
+use super::index_shard::{ClaimAnswers, IndexShardMsg};
 use super::messages::{Answer, Portion, RunKey, ShardBatch, Verdict};
 use super::settlement;
 use super::shard_state::{Plan, ShardRun};
@@ -318,8 +318,7 @@ impl AdmissionShardState {
             row: job.flush.first_row.row + rows.saturating_sub(1),
             ..job.flush.first_row
         };
-        // Keys are spread evenly; a few more than each shard's share.
-        let room = job.admitted.len() / self.index.len() * 17 / 16 + 16;
+        let room = share_of(job.admitted.len(), self.index.len());
         let parts = self.index.iter().map(|_| Vec::with_capacity(room));
         let mut parts: Vec<Vec<(Hash32, IndexEntry)>> = parts.collect();
         for (key, entry) in &job.admitted {
@@ -363,10 +362,13 @@ async fn claim(
     shard: u16,
     run: &RunKey,
     plan: &Plan,
-) -> Option<Vec<ClaimAnswer>> {
+) -> Option<ClaimAnswers> {
     let shards = index.len() as u16;
-    let mut parts: Vec<(Vec<Hash32>, Vec<usize>)> = vec![Default::default(); index.len()];
-    for (position, key) in plan.keys.iter().enumerate() {
+    let room = share_of(plan.keys.len(), index.len());
+    let parts = index.iter();
+    let parts = parts.map(|_| (Vec::with_capacity(room), Vec::with_capacity(room)));
+    let mut parts: Vec<(Vec<Hash32>, Vec<u32>)> = parts.collect();
+    for (position, key) in (0u32..).zip(&plan.keys) {
         let (keys, positions) = &mut parts[usize::from(index_shard_of(key, shards))];
         keys.push(*key);
         positions.push(position);
@@ -388,17 +390,18 @@ async fn claim(
             .ok()?;
         waiting.push((positions, answers));
     }
-    let mut claims = vec![ClaimAnswer::Parked; plan.keys.len()];
+    let mut claims = ClaimAnswers::parked(plan.keys.len());
     for (positions, answers) in waiting {
-        let answers = answers
-            .await
-            .ok()
-            .filter(|answers| answers.len() == positions.len())?;
-        for (position, answer) in positions.into_iter().zip(answers) {
-            claims[position] = answer;
-        }
+        let some = answers.await.ok();
+        let some = some.filter(|some| some.answers.len() == positions.len())?;
+        claims.place(&positions, &some);
     }
     Some(claims)
+}
+
+/// Room for one index shard's share of so many keys: they are spread evenly, so a few more than that.
+fn share_of(keys: usize, index_shards: usize) -> usize {
+    keys / index_shards * 17 / 16 + 16
 }
 
 fn refuse(batch: ShardBatch, code: &'static str) {

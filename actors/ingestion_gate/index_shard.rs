@@ -16,15 +16,46 @@ use wellspring_domain::admission::key_table::FETCHED_AT_ONCE;
 use wellspring_domain::ids::Hash32;
 use wellspring_domain::ports::{AdmissionIndex, StoreError};
 
-/// Answer to one claim.
+/// Answer to one claim. Nearly all are won, so what is known of the others lies apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClaimAnswer {
     /// The key is yours.
     Won,
-    /// The event was admitted before.
-    Known(IndexEntry),
+    /// The event was admitted before: its place in [`ClaimAnswers::known`].
+    Known(u32),
     /// Another shard holds the key; [`AdmissionShardMsg::ClaimEnded`] follows.
     Parked,
+}
+
+/// Answers to the claims of one message, or of all those of one batch.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct ClaimAnswers {
+    /// In the order of the keys.
+    pub answers: Vec<ClaimAnswer>,
+    /// Admitted before.
+    pub known: Vec<IndexEntry>,
+}
+
+impl ClaimAnswers {
+    /// For so many keys, all parked until their answers are put in place.
+    pub fn parked(keys: usize) -> ClaimAnswers {
+        ClaimAnswers {
+            answers: vec![ClaimAnswer::Parked; keys],
+            known: Vec::new(),
+        }
+    }
+
+    /// Puts the answers to some of the keys in place.
+    pub fn place(&mut self, positions: &[u32], some: &ClaimAnswers) {
+        let before = self.known.len() as u32;
+        for (position, answer) in positions.iter().zip(&some.answers) {
+            self.answers[*position as usize] = match answer {
+                ClaimAnswer::Known(place) => ClaimAnswer::Known(before + place),
+                other => *other,
+            };
+        }
+        self.known.extend(&some.known);
+    }
 }
 
 /// Messages of an index shard.
@@ -54,7 +85,7 @@ pub enum IndexShardMsg {
         /// Distinct keys.
         keys: Vec<Hash32>,
         /// Where the answers go.
-        reply: oneshot::Sender<Vec<ClaimAnswer>>,
+        reply: oneshot::Sender<ClaimAnswers>,
     },
     /// These claims' events are durable.
     Settle {
@@ -199,18 +230,23 @@ impl IndexShardState {
         run: &RunKey,
         shard: u16,
         keys: &[Hash32],
-    ) -> Result<Vec<ClaimAnswer>, StoreError> {
+    ) -> Result<ClaimAnswers, StoreError> {
+        let mut claimed = ClaimAnswers::default();
         let Some(run) = self.runs.get_mut(run) else {
-            return Ok(Vec::new());
+            return Ok(claimed);
         };
         run.index.lookup(keys, &mut self.found)?;
         let claims = &mut run.claims;
-        let mut answers = Vec::with_capacity(keys.len());
+        let ClaimAnswers { answers, known } = &mut claimed;
+        answers.reserve_exact(keys.len());
         let found = self.found.chunks(FETCHED_AT_ONCE);
         for (keys, found) in keys.chunks(FETCHED_AT_ONCE).zip(found) {
             claims.fetch(keys.iter());
             let answer = |(key, found): (&Hash32, &Option<IndexEntry>)| match found {
-                Some(entry) => ClaimAnswer::Known(*entry),
+                Some(entry) => {
+                    known.push(*entry);
+                    ClaimAnswer::Known(known.len() as u32 - 1)
+                }
                 None => match claims.claim(*key, shard) {
                     Claim::Won => ClaimAnswer::Won,
                     Claim::Parked => ClaimAnswer::Parked,
@@ -218,7 +254,7 @@ impl IndexShardState {
             };
             answers.extend(keys.iter().zip(found).map(answer));
         }
-        Ok(answers)
+        Ok(claimed)
     }
 
     fn settle(

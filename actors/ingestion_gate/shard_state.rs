@@ -4,7 +4,7 @@
 //! must be claimed, [`ShardRun::decide`] turns the answers into rows of the next flush. A copy of an event
 //! this shard has in flight needs no claim: its row is known, and it commits no later than the copy's.
 
-use super::index_shard::ClaimAnswer;
+use super::index_shard::{ClaimAnswer, ClaimAnswers};
 use super::messages::{Answer, Portion, RunKey, ShardBatch, Verdict};
 use super::writer_thread::FlushJob;
 use crate::runtime::credit::Credit;
@@ -130,7 +130,7 @@ impl ShardRun {
         &mut self,
         mut batch: ShardBatch,
         plan: &Plan,
-        claims: &[ClaimAnswer],
+        claims: &ClaimAnswers,
         now: impl FnOnce() -> Micros,
     ) -> Vec<Hash32> {
         let mut next = self.next_flush(now);
@@ -256,7 +256,7 @@ impl ShardRun {
         })
     }
 
-    fn known(&self, item: &JudgedItem, planned: Planned, claims: &[ClaimAnswer]) -> Known {
+    fn known(&self, item: &JudgedItem, planned: Planned, claims: &ClaimAnswers) -> Known {
         if item.quarantine.is_some() {
             return Known::Quarantine;
         }
@@ -270,9 +270,9 @@ impl ShardRun {
             Some((place, InFlight::Asked(asked))) => (place, *asked),
             None => return Known::Parked,
         };
-        match claims.get(asked as usize) {
+        match claims.answers.get(asked as usize) {
             Some(ClaimAnswer::Won) => Known::Free(place),
-            Some(ClaimAnswer::Known(entry)) => Known::Admitted(*entry),
+            Some(ClaimAnswer::Known(known)) => Known::Admitted(claims.known[*known as usize]),
             Some(ClaimAnswer::Parked) | None => Known::Parked,
         }
     }
@@ -355,7 +355,7 @@ impl ShardRun {
         &mut self,
         unused: &[(u32, Place)],
         plan: &Plan,
-        claims: &[ClaimAnswer],
+        claims: &ClaimAnswers,
     ) -> Vec<Hash32> {
         let mut returned = Vec::new();
         for (asked, place) in unused {
@@ -364,7 +364,7 @@ impl ShardRun {
             }
             let key = plan.keys[*asked as usize];
             self.in_flight.remove(&key);
-            if claims.get(*asked as usize) == Some(&ClaimAnswer::Won) {
+            if claims.answers.get(*asked as usize) == Some(&ClaimAnswer::Won) {
                 returned.push(key);
             }
         }

@@ -61,7 +61,7 @@ impl Log {
     /// Writes lines behind a partition's end.
     pub fn append(&mut self, partition: usize, bytes: &[u8], lines: u64) {
         let partition = &mut self.partitions[partition];
-        partition.checksum = crc32c::crc32c_append(partition.checksum, bytes);
+        partition.checksum = wellspring::checksum::crc32c_append(partition.checksum, bytes);
         partition.file.write_all(bytes).expect("room on the disk");
         partition.bytes += bytes.len() as u64;
         partition.lines += lines;
@@ -106,7 +106,7 @@ impl Log {
         }
         let length = (self.frame.len() - HEAD_BYTES) as u64;
         self.frame[..8].copy_from_slice(&length.to_le_bytes());
-        let checksum = crc32c::crc32c(&self.frame[HEAD_BYTES..]);
+        let checksum = wellspring::checksum::crc32c(&self.frame[HEAD_BYTES..]);
         self.frame[8..12].copy_from_slice(&checksum.to_le_bytes());
         self.journal
             .write_all(&self.frame)

@@ -168,9 +168,9 @@ pub fn journal_rows(runs_root: &Path, segment: &[u8]) -> Vec<String> {
 /// Header and blocks of an index run.
 pub fn index_run(bytes: &[u8]) {
     let head = &bytes[..bytes.len().min(PAGE)];
-    let _ = RunHeader::decode(head, bytes.len() as u64, crc32c::crc32c);
+    let _ = RunHeader::decode(head, bytes.len() as u64, wellspring::checksum::crc32c);
     for page in bytes.chunks(PAGE) {
-        let Ok(block) = decode_block(page, crc32c::crc32c) else {
+        let Ok(block) = decode_block(page, wellspring::checksum::crc32c) else {
             continue;
         };
         assert!(!block.is_empty() && block.len() * 74 <= PAGE);

@@ -378,11 +378,14 @@ fn push_text(arena: &mut Vec<u8>, text: &[u8]) -> Span {
 
 /// One bus record: IJ of `{"partition_key","payload","published_at_utc"}` and a newline (contract 8).
 fn push_line(out: &mut LineMemory, item: &JudgedItem, envelope: &[u8], tail: &[u8]) {
-    out.push(b"{\"partition_key\":\"");
-    out.push(&item.partition_key.hex());
-    out.push(b"\",\"payload\":");
-    out.push(envelope);
-    out.push(tail);
+    const BEFORE_KEY: &[u8; 18] = b"{\"partition_key\":\"";
+    const AFTER_KEY: &[u8; 12] = b"\",\"payload\":";
+    const KEY_END: usize = BEFORE_KEY.len() + 64;
+    let mut head = [0; KEY_END + AFTER_KEY.len()];
+    head[..BEFORE_KEY.len()].copy_from_slice(BEFORE_KEY);
+    head[BEFORE_KEY.len()..KEY_END].copy_from_slice(&item.partition_key.hex());
+    head[KEY_END..].copy_from_slice(AFTER_KEY);
+    out.push(&[&head, envelope, tail]);
 }
 
 #[cfg(test)]

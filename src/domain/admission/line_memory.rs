@@ -42,10 +42,12 @@ impl LineMemory {
         *self = larger;
     }
 
-    /// Adds bytes behind the last ones.
-    pub fn push(&mut self, bytes: &[u8]) {
-        self.reserve(bytes.len());
-        self.memory.extend_from_slice(bytes);
+    /// Adds bytes behind the last ones, given in parts.
+    pub fn push(&mut self, parts: &[&[u8]]) {
+        self.reserve(parts.iter().map(|part| part.len()).sum());
+        for part in parts {
+            self.memory.extend_from_slice(part);
+        }
     }
 
     /// The memory, to be filled again.
@@ -91,7 +93,7 @@ mod tests {
         ) {
             let mut memory = LineMemory::within(vec![7; before], first_byte);
             for line in &lines {
-                memory.push(line);
+                memory.push(&[line]);
                 prop_assert_eq!(memory.as_ptr().addr() % BLOCK, (first_byte % BLOCK as u64) as usize);
             }
             prop_assert_eq!(memory.to_vec(), lines.concat());
@@ -102,11 +104,11 @@ mod tests {
     #[test]
     fn memory_that_is_large_enough_is_filled_again_where_it_is() {
         let mut memory = LineMemory::within(Vec::new(), 5);
-        memory.push(&[1; 100_000]);
+        memory.push(&[&[1; 100_000]]);
         let room = memory.into_memory();
         let (at, capacity) = (room.as_ptr(), room.capacity());
         let mut again = LineMemory::within(room, 77);
-        again.push(&[2; 100_000]);
+        again.push(&[&[2; 100_000]]);
         let room = again.into_memory();
         assert_eq!((room.as_ptr(), room.capacity()), (at, capacity));
     }

@@ -121,7 +121,10 @@ impl State {
 #[inline]
 #[target_feature(enable = "sha,sse4.1,ssse3")]
 fn compress<const N: usize>(states: [State; N], blocks: [&[u8; BLOCK]; N]) -> [State; N] {
-    let mut words = blocks.map(|block| load(block));
+    let mut words = [[_mm_setzero_si128(); 4]; N];
+    for (words, block) in words.iter_mut().zip(blocks) {
+        *words = load(block);
+    }
     let mut now = states;
     macro_rules! four_rounds {
         ($($group:literal)*) => { $(

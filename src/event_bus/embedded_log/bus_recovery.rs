@@ -9,6 +9,7 @@ use super::head::{TopicDescription, publish_head};
 use super::journal_recovery::rewrite_range;
 use super::layout;
 use super::run_state::{EndMap, LineEnd, PartitionKey, RunState};
+use crate::checksum::crc32c_append;
 use crate::failpoints::{Artefact, Operation, Step, around};
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -148,7 +149,7 @@ fn prove(path: &Path, entry: &PartitionEntry) -> Result<(), StoreError> {
         let count = (end - at).min(buffer.len() as u64) as usize;
         file.read_exact_at(&mut buffer[..count], at)
             .map_err(failed("read", path))?;
-        checksum = crc32c::crc32c_append(checksum, &buffer[..count]);
+        checksum = crc32c_append(checksum, &buffer[..count]);
         at += count as u64;
     }
     if checksum == entry.checksum {

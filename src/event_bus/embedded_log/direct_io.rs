@@ -7,6 +7,7 @@
 //! through the cache. The kernel keeps both views of a file the same; a sync is needed either way, for the
 //! length of the file and the disk's own cache.
 
+use crate::checksum::crc32c_append;
 use rustix::fs::OFlags;
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -42,7 +43,7 @@ pub fn at_boundary<'b>(
     checksum: &mut u32,
 ) -> &'b [u8] {
     if bytes.as_ptr().addr().is_multiple_of(BLOCK) {
-        *checksum = crc32c::crc32c_append(*checksum, bytes);
+        *checksum = crc32c_append(*checksum, bytes);
         return bytes;
     }
     memory.get_or_insert_default().copy(bytes, checksum)
@@ -53,7 +54,7 @@ impl BlockMemory {
         let copy = &mut self.memory[self.start..self.start + bytes.len()];
         for (to, from) in copy.chunks_mut(COPY_BYTES).zip(bytes.chunks(COPY_BYTES)) {
             to.copy_from_slice(from);
-            *checksum = crc32c::crc32c_append(*checksum, to);
+            *checksum = crc32c_append(*checksum, to);
         }
         copy
     }
@@ -93,6 +94,7 @@ impl DirectFile {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::checksum::crc32c;
     use proptest::prelude::*;
     use std::io::Write;
 
@@ -100,10 +102,10 @@ mod tests {
     fn bytes_are_copied_to_a_block_boundary_unless_they_are_at_one() {
         let bytes: Vec<u8> = (0..DIRECT_BYTES + BLOCK).map(|at| (at / 7) as u8).collect();
         let boundary = bytes.as_ptr().addr().next_multiple_of(BLOCK) - bytes.as_ptr().addr();
-        let checksum = |part: &[u8]| crc32c::crc32c(&[b"before", part].concat());
+        let checksum = |part: &[u8]| crc32c(&[b"before", part].concat());
         for from in [boundary, (boundary + 1) % BLOCK] {
             let part = &bytes[from..from + DIRECT_BYTES];
-            let (mut memory, mut made) = (None, crc32c::crc32c(b"before"));
+            let (mut memory, mut made) = (None, crc32c(b"before"));
             let placed = at_boundary(part, &mut memory, &mut made);
             assert_eq!(placed.as_ptr().addr() % BLOCK, 0);
             assert!(placed == part);

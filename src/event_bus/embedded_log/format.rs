@@ -41,6 +41,7 @@
 //!     ts_utc (u32 length, bytes) unless packed, quarantine record
 //! ```
 
+use crate::checksum::{crc32c, crc32c_append};
 use std::ops::Range;
 use std::path::Path;
 use wellspring_domain::ports::StoreError;
@@ -147,7 +148,7 @@ impl SegmentHeader {
         let run_id = self.run_id.as_bytes();
         assert!(run_id.len() <= 32, "a platform run id has 25 bytes");
         out[40..40 + run_id.len()].copy_from_slice(run_id);
-        let checksum = crc32c::crc32c(&out[..76]);
+        let checksum = crc32c(&out[..76]);
         out[76..80].copy_from_slice(&checksum.to_le_bytes());
         out
     }
@@ -165,7 +166,7 @@ impl SegmentHeader {
                 known: SEGMENT_VERSION,
             });
         }
-        if crc32c::crc32c(&bytes[..76]) != u32_at(bytes, 76) {
+        if crc32c(&bytes[..76]) != u32_at(bytes, 76) {
             return Err(damaged(path, 0, "segment header checksum does not match"));
         }
         let run_id: Vec<u8> = bytes[40..72]
@@ -246,7 +247,7 @@ impl BodyLayout {
 /// The checksum of a frame: CRC32C over the length field and the body.
 pub fn frame_checksum(body: &[u8]) -> u32 {
     let length = (body.len() as u32).to_le_bytes();
-    crc32c::crc32c_append(crc32c::crc32c(&length), body)
+    crc32c_append(crc32c(&length), body)
 }
 
 /// A little-endian number in bytes known to be long enough.

@@ -7,6 +7,7 @@ use super::frame_encode::PlacedAppend;
 use super::head::TopicDescription;
 use super::layout;
 use super::run_state::{LineEnd, PartitionKey, RunState};
+use crate::checksum::crc32c_append;
 use crate::failpoints::{Artefact, Operation, Step, around, writing};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -117,7 +118,7 @@ impl PartitionWriter {
     fn write(&mut self, bytes: &[u8]) -> Result<u32, StoreError> {
         let mut checksum = 0;
         for part in bytes.chunks(WRITE_BYTES) {
-            checksum = crc32c::crc32c_append(checksum, part);
+            checksum = crc32c_append(checksum, part);
             let (file, at) = (&self.file, self.end.next_byte);
             writing(LINES_WRITE, part, |part| file.write_at(part, at))?;
             self.end.next_byte += part.len() as u64;

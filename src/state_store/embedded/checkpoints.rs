@@ -5,6 +5,7 @@
 //! so it is never torn; a rename lost in a power cut leaves the cursor before it, which only means that
 //! the gate sees some events again.
 
+use crate::checksum::crc32c;
 use crate::object_store::local_files::ends_in_torn_line;
 use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Write};
@@ -80,7 +81,7 @@ fn cursor_text(cursor: &Cursor, updated_at: Micros) -> String {
 /// CRC32C of the record without its checksum. One wrong digit would skip or repeat rows in silence.
 fn checksum_of(record: &Value) -> String {
     let text = to_sj(record).expect("a JSON value has a canonical form");
-    format!("{:08x}", crc32c::crc32c(text.as_bytes()))
+    format!("{:08x}", crc32c(text.as_bytes()))
 }
 
 /// A cursor of ours must match its checksum; one of another program has none, and none of our fields.

@@ -154,7 +154,7 @@ fn push(flush: &mut Flush, append: &mut PartitionAppend, decided: Decided) {
         Decided::Admit(number) => {
             let offset = append.first_offset + u64::from(append.events);
             append.events += 1;
-            append.bytes.push(&line(number, flush.decided_at));
+            append.bytes.push(&[&line(number, flush.decided_at)]);
             (number, RowOutcome::Admit { append: 0, offset })
         }
         Decided::Duplicate(number, original) => (number, RowOutcome::Duplicate { original }),

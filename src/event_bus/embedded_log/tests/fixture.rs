@@ -284,7 +284,7 @@ impl Feeder {
         let id = self.push_row(flush, outcome);
         let line = format!("{{\"partition_key\":\"k\",\"payload\":{{\"event_id\":\"{id}\"}}}}\n");
         flush.appends[append].events += 1;
-        flush.appends[append].bytes.push(line.as_bytes());
+        flush.appends[append].bytes.push(&[line.as_bytes()]);
     }
 
     fn push_row(&mut self, flush: &mut Flush, outcome: RowOutcome) -> String {

@@ -3,7 +3,7 @@
 
 use super::files::{damaged, failed};
 use super::resident_pool::{ResidentLease, ResidentPool};
-use crc32c::{crc32c, crc32c_append};
+use crate::checksum::{crc32c, crc32c_append};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};

@@ -4,8 +4,8 @@
 //! has its name is whole.
 
 use super::files::{failed, sync_folder};
+use crate::checksum::{crc32c, crc32c_append};
 use crate::failpoints::{Artefact, Operation, Step, around, writing};
-use crc32c::{crc32c, crc32c_append};
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};

@@ -8,10 +8,10 @@
 //!
 //! Numbers are little endian. A sidecar is a projection: a damaged one is made again from its segment.
 
+use crate::checksum::{crc32c, crc32c_append};
 use crate::event_bus::embedded_log::disk::{damaged, failed};
 use crate::failpoints::{Artefact, Operation, Step, around, writing};
 use crate::state_store::embedded::journal_source::{JournalSource, RowSpan};
-use crc32c::{crc32c, crc32c_append};
 use std::fs::{self, File};
 use std::io::Write;
 use std::os::unix::fs::FileExt;
