@@ -364,6 +364,9 @@ impl Ticket {
 impl Answered {
     /// The outcome of every envelope of the batch, in batch order.
     pub fn outcomes(&self) -> Vec<ItemOutcome> {
+        if self.judged.immediate.is_empty() {
+            return self.answers.iter().map(outcome_of).collect();
+        }
         let count = self.judged.items.len() + self.judged.immediate.len();
         let mut outcomes = vec![ItemOutcome::Admitted; count];
         for (item, answer) in self.judged.items.iter().zip(&self.answers) {

@@ -18,8 +18,11 @@ use wellspring_domain::admission::intake::{JudgedBatch, JudgedItem};
 use wellspring_domain::admission::key_table::{FETCHED_AT_ONCE, KeyTable, Place};
 use wellspring_domain::admission::quarantine::QuarantineDraft;
 use wellspring_domain::ids::Hash32;
-use wellspring_domain::prefetch::{EVENTS_AHEAD, prefetch};
+use wellspring_domain::prefetch::{EVENTS_AHEAD, prefetch, prefetch_value};
 use wellspring_domain::time_text::Micros;
+
+/// How many events ahead what was judged of one is asked for: before its text is, because it says where that lies.
+const ITEMS_AHEAD: usize = 2 * EVENTS_AHEAD;
 
 /// One open run of a shard.
 pub struct ShardRun {
@@ -93,7 +96,10 @@ impl ShardRun {
             items: Vec::with_capacity(batch.items.len()),
         };
         let item = |position: &u32| &batch.judged.items[*position as usize];
+        let mut ahead = batch.items.iter().skip(FETCHED_AT_ONCE);
         for some in batch.items.chunks(FETCHED_AT_ONCE) {
+            let next = ahead.by_ref().take(FETCHED_AT_ONCE);
+            next.for_each(|position| prefetch_value(item(position)));
             let keys = some.iter().map(|position| &item(position).dedupe_key);
             self.in_flight.fetch(keys);
             for item in some.iter().map(item) {
@@ -139,6 +145,9 @@ impl ShardRun {
         let mut unused: Vec<(u32, Place)> = Vec::new();
         let items = std::mem::take(&mut batch.items);
         for (at, (&position, planned)) in items.iter().zip(&plan.items).enumerate() {
+            if let Some(ahead) = items.get(at + ITEMS_AHEAD) {
+                prefetch_value(&batch.judged.items[*ahead as usize]);
+            }
             if let Some(ahead) = items.get(at + EVENTS_AHEAD) {
                 let ahead = &batch.judged.items[*ahead as usize];
                 prefetch(batch.judged.text(&ahead.text));
@@ -331,7 +340,7 @@ impl ShardRun {
         judged: &JudgedBatch,
         item: &JudgedItem,
     ) -> Answer {
-        let Some(draft) = &item.quarantine else {
+        let Some(draft) = judged.quarantine(item) else {
             return Answer::retry("INTERNAL_ERROR");
         };
         let row = next.builder.quarantine(&mut self.ends, judged, item, draft);

@@ -56,7 +56,11 @@ pub struct RowRef {
 }
 
 /// What the index knows of an admitted event.
+///
+/// Its size is a multiple of eight: copied in pieces that overlap, as 44 bytes are, the next copy of it has to wait until
+/// the one before has reached the cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(align(8))]
 pub struct IndexEntry {
     /// Payload hash the event was admitted with (V12).
     pub payload_hash: Hash32,

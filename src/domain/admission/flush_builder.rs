@@ -302,6 +302,9 @@ impl FlushBuilder {
         self.flush
     }
 
+    // Inlined, an outcome is written where it stays. Handed over, it is written in small parts and copied in large ones,
+    // and the copy waits until the parts have reached the cache.
+    #[inline(always)]
     fn push_row(
         &mut self,
         ends: &mut LogEnds,
@@ -520,8 +523,8 @@ mod tests {
             judge_texts(&[envelope_text("e1", 1).replace("\"seed\":42", "\"seed\":\"42\"")]);
         let mut ends = ends();
         let mut builder = ends.start_flush(Micros(0));
-        let draft = judged.items[0].quarantine.clone().unwrap();
-        builder.quarantine(&mut ends, &judged, &judged.items[0], &draft);
+        let draft = judged.quarantine(&judged.items[0]).unwrap();
+        builder.quarantine(&mut ends, &judged, &judged.items[0], draft);
         let flush = builder.finish(&mut ends);
         assert!(flush.appends.is_empty());
         let RowOutcome::Quarantine { code, record } = flush.rows[0].outcome else {

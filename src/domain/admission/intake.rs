@@ -298,7 +298,8 @@ impl Judge<'_> {
         }
         self.hashes.place(topic);
         if let Some((code, detail)) = finding {
-            item.quarantine = Some(Box::new(draft(&envelope, code, detail)));
+            item.quarantine = Some(judged.quarantines.len() as u32);
+            judged.quarantines.push(draft(&envelope, code, detail));
         }
         drop((run_id, event_id));
         if let Some(rewritten) = envelope.into_rewritten() {

@@ -76,7 +76,7 @@ fn changed(field: &str, value: Value) -> String {
 fn code_of(text: String) -> &'static str {
     let judged = judge_texts(&[text]);
     match (judged.items.first(), judged.immediate.first()) {
-        (Some(item), None) => item.quarantine.as_ref().map_or("ADMIT", |draft| draft.code),
+        (Some(item), None) => judged.quarantine(item).map_or("ADMIT", |draft| draft.code),
         (None, Some((0, Immediate::Refused { code, .. }))) => code,
         other => panic!("{other:?}"),
     }
@@ -162,7 +162,7 @@ fn gates_are_ignored_warned_about_or_enforced() {
     );
     let enforced = judge_with(&text, VerifyGates::Enforce, &absent);
     assert_eq!(
-        enforced.items[0].quarantine.as_ref().unwrap().code,
+        enforced.quarantine(&enforced.items[0]).unwrap().code,
         "GATE_PASS_MISSING"
     );
     assert!(

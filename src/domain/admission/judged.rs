@@ -61,7 +61,7 @@ pub enum TextRef {
     Extra(Range<u32>),
 }
 
-/// One event that gets a decision.
+/// One event that gets a decision. Holds nothing that has to be let go of: by then it is in no cache any more.
 #[derive(Debug)]
 pub struct JudgedItem {
     /// Position in the batch as received.
@@ -86,8 +86,9 @@ pub struct JudgedItem {
     pub payload_hash: Hash32,
     /// Partition key (V14).
     pub partition_key: Hash32,
-    /// Set when the event is refused with a record instead of being published.
-    pub quarantine: Option<Box<QuarantineDraft>>,
+    /// Set when the event is refused with a record instead of being published: its place in
+    /// [`JudgedBatch::quarantines`].
+    pub quarantine: Option<u32>,
 }
 
 /// An answer that is given at once, without a decision on record.
@@ -124,6 +125,8 @@ pub struct JudgedBatch {
     pub contexts: Vec<Arc<ReceiptContext>>,
     /// Items that get a decision, in batch order.
     pub items: Vec<JudgedItem>,
+    /// Records of the items that are refused with one.
+    pub quarantines: Vec<QuarantineDraft>,
     /// Items answered at once: position and answer.
     pub immediate: Vec<(u32, Immediate)>,
     /// Gate proofs that must be looked up before these items can be judged.
@@ -139,6 +142,11 @@ impl JudgedBatch {
             TextRef::Source(range) => &self.source[range.start as usize..range.end as usize],
             TextRef::Extra(range) => &self.extra[range.start as usize..range.end as usize],
         }
+    }
+
+    /// The record of an item that is refused with one.
+    pub fn quarantine(&self, item: &JudgedItem) -> Option<&QuarantineDraft> {
+        self.quarantines.get(item.quarantine? as usize)
     }
 
     pub(super) fn push_extra(&mut self, bytes: &[u8]) -> TextRef {

@@ -5,11 +5,13 @@ use hashbrown::hash_table::Entry;
 use std::hint::black_box;
 use wellspring_domain::admission::decision::IndexEntry;
 use wellspring_domain::admission::index_format::{PAGE, Slot};
-use wellspring_domain::admission::key_table::FETCHED_AT_ONCE;
 use wellspring_domain::ids::Hash32;
+use wellspring_domain::prefetch::prefetch_value;
 
 /// Bytes one key costs in a table: the slot, and number and control byte at a load of at least 7/16.
 const TABLE_BYTES_PER_KEY: usize = size_of::<Slot>() + 12;
+/// How many slots ahead memory is asked for: a table is larger than the processor's cache.
+const SLOTS_AHEAD: usize = 16;
 /// Bytes one key costs while a frozen table is sorted.
 const SORT_BYTES_PER_KEY: usize = size_of::<(u64, u32)>();
 
@@ -91,6 +93,9 @@ impl MemTable {
                 );
                 free.insert(slots.len() as u32);
                 slots.push(Slot { key: *key, entry });
+                if let Some(ahead) = slots.spare_capacity_mut().get(SLOTS_AHEAD) {
+                    prefetch_value(ahead);
+                }
             }
         }
     }
@@ -133,8 +138,7 @@ impl MemTable {
 
     /// The slots sorted by key.
     ///
-    /// Each is somewhere else in memory. So some are fetched before the first of them is used: the processor then
-    /// waits for all of them at once.
+    /// Each is somewhere else in memory, so it is asked for some time before it is used.
     pub fn sorted(&self) -> impl Iterator<Item = Slot> {
         let mut order: Vec<(u64, u32)> = self
             .slots
@@ -146,15 +150,13 @@ impl MemTable {
             let key = |number: u32| &self.slots[number as usize].key;
             a.0.cmp(&b.0).then_with(|| key(a.1).cmp(key(b.1)))
         });
-        let fetch = move |start: usize| {
-            let end = order.len().min(start + FETCHED_AT_ONCE);
-            let some = order[start..end].iter();
-            some.map(|(_, number)| self.slots[*number as usize])
-                .collect::<Vec<Slot>>()
+        let slot = move |place: usize| {
+            if let Some((_, ahead)) = order.get(place + SLOTS_AHEAD) {
+                prefetch_value(&self.slots[*ahead as usize]);
+            }
+            self.slots[order[place].1 as usize]
         };
-        (0..self.slots.len())
-            .step_by(FETCHED_AT_ONCE)
-            .flat_map(fetch)
+        (0..self.slots.len()).map(slot)
     }
 }
 
