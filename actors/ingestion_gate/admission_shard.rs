@@ -5,11 +5,13 @@
 //! shard dies, its unanswered batches end with "outcome unknown", its writer is awaited, its journal is
 //! recovered and its claims are settled from it (see [`super::shard_generation`]).
 
+use super::claiming::{claim, share_of};
 use super::flush_turns::FlushTurns;
-use super::index_shard::{ClaimAnswers, IndexShardMsg};
+use super::in_flight::Admitted;
+use super::index_shard::IndexShardMsg;
 use super::messages::{Answer, Portion, RunKey, ShardBatch, Verdict};
 use super::settlement;
-use super::shard_state::{Plan, ShardRun};
+use super::shard_state::ShardRun;
 use super::summary::GateTally;
 use super::writer_thread::{CommittedFlush, FlushJob, Writer, WriterGone};
 use crate::runtime::failure::StageFailure;
@@ -204,15 +206,13 @@ impl AdmissionShardState {
             refuse(batch, "IG_UNHEALTHY");
             return Ok(());
         };
-        let plan = run.plan(&batch);
-        let Some(claims) = claim(&self.index, self.shard, &batch.run, &plan).await else {
-            run.abandon(&plan.keys);
+        let Some(claims) = claim(&self.index, self.shard, &batch).await else {
             refuse(batch, "IG_UNHEALTHY");
             return Ok(());
         };
         let clock = &self.clock;
         let key = batch.run.clone();
-        let unused = run.decide(batch, &plan, &claims, || clock.now());
+        let unused = run.decide(batch, &claims, || clock.now());
         if run.gathered_bytes() >= self.flush_bytes_max {
             self.full.extend(run.take_flush());
         }
@@ -281,9 +281,10 @@ impl AdmissionShardState {
         // Settle before anything else of this shard can ask for these keys again.
         self.settle(&job)?;
         if let Some(run) = self.runs.get_mut(&job.run) {
-            run.settled(&job.admitted);
-            run.abandon(&released);
+            run.ended(&job.admitted);
+            run.ended(&released);
         }
+        let released: Vec<Hash32> = released.iter().map(|ended| ended.key).collect();
         self.release(&job.run, &released)?;
         let mut quarantined = 0;
         for (reply, portion) in job.portions {
@@ -312,7 +313,6 @@ impl AdmissionShardState {
     }
 
     fn settle(&self, job: &FlushJob) -> Result<(), ActorProcessingErr> {
-        let shards = self.index.len() as u16;
         let rows = job.flush.rows.len() as u32;
         let through = RowRef {
             row: job.flush.first_row.row + rows.saturating_sub(1),
@@ -321,8 +321,8 @@ impl AdmissionShardState {
         let room = share_of(job.admitted.len(), self.index.len());
         let parts = self.index.iter().map(|_| Vec::with_capacity(room));
         let mut parts: Vec<Vec<(Hash32, IndexEntry)>> = parts.collect();
-        for (key, entry) in &job.admitted {
-            parts[usize::from(index_shard_of(key, shards))].push((*key, *entry));
+        for Admitted { key, entry, claim } in &job.admitted {
+            parts[usize::from(claim.index_shard)].push((*key, *entry));
         }
         for (index, entries) in self.index.iter().zip(parts) {
             index.cast(IndexShardMsg::Settle {
@@ -354,54 +354,6 @@ fn commit_failure(error: StoreError) -> StageFailure {
         }
         other => StageFailure::terminal(other.code(), error.to_string()),
     }
-}
-
-/// Claims the plan's keys at their index shards; `None` when an index shard did not answer.
-async fn claim(
-    index: &[ActorRef<IndexShardMsg>],
-    shard: u16,
-    run: &RunKey,
-    plan: &Plan,
-) -> Option<ClaimAnswers> {
-    let shards = index.len() as u16;
-    let room = share_of(plan.keys.len(), index.len());
-    let parts = index.iter();
-    let parts = parts.map(|_| (Vec::with_capacity(room), Vec::with_capacity(room)));
-    let mut parts: Vec<(Vec<Hash32>, Vec<u32>)> = parts.collect();
-    for (position, key) in (0u32..).zip(&plan.keys) {
-        let (keys, positions) = &mut parts[usize::from(index_shard_of(key, shards))];
-        keys.push(*key);
-        positions.push(position);
-    }
-    let mut waiting = Vec::with_capacity(index.len());
-    for (owner, (keys, positions)) in index
-        .iter()
-        .zip(parts)
-        .filter(|(_, (keys, _))| !keys.is_empty())
-    {
-        let (reply, answers) = oneshot::channel();
-        owner
-            .cast(IndexShardMsg::Claim {
-                run: run.clone(),
-                shard,
-                keys,
-                reply,
-            })
-            .ok()?;
-        waiting.push((positions, answers));
-    }
-    let mut claims = ClaimAnswers::parked(plan.keys.len());
-    for (positions, answers) in waiting {
-        let some = answers.await.ok();
-        let some = some.filter(|some| some.answers.len() == positions.len())?;
-        claims.place(&positions, &some);
-    }
-    Some(claims)
-}
-
-/// Room for one index shard's share of so many keys: they are spread evenly, so a few more than that.
-fn share_of(keys: usize, index_shards: usize) -> usize {
-    keys / index_shards * 17 / 16 + 16
 }
 
 fn refuse(batch: ShardBatch, code: &'static str) {

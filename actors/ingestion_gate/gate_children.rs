@@ -37,7 +37,8 @@ pub(super) async fn spawn_index(
 ) -> Result<Vec<ActorRef<IndexShardMsg>>, StageFailure> {
     let mut index = Vec::new();
     for number in 0..args.layout.index_shards {
-        let (shard, _join) = Actor::spawn_linked(None, IndexShard, (), myself.get_cell()).await?;
+        let (shard, _join) =
+            Actor::spawn_linked(None, IndexShard, number, myself.get_cell()).await?;
         args.node
             .child(&format!("index shard {number}"), "index_shard")
             .set_state(NodeState::Running);

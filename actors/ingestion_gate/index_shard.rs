@@ -12,19 +12,30 @@ use std::collections::HashMap;
 use tokio::sync::oneshot;
 use wellspring_domain::admission::claims::{Claim, ClaimTable};
 use wellspring_domain::admission::decision::{IndexEntry, RowRef};
-use wellspring_domain::admission::key_table::FETCHED_AT_ONCE;
+use wellspring_domain::admission::key_table::{FETCHED_AT_ONCE, Place};
 use wellspring_domain::ids::Hash32;
 use wellspring_domain::ports::{AdmissionIndex, StoreError};
 
 /// Answer to one claim. Nearly all are won, so what is known of the others lies apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClaimAnswer {
-    /// The key is yours.
-    Won,
+    /// The key is yours, and its row will be noted under this.
+    Won(ClaimPlace),
+    /// The key was yours before: look there for its row.
+    Yours(ClaimPlace),
     /// The event was admitted before: its place in [`ClaimAnswers::known`].
     Known(u32),
     /// Another shard holds the key; [`AdmissionShardMsg::ClaimEnded`] follows.
     Parked,
+}
+
+/// Where a claim is noted, for as long as it is held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClaimPlace {
+    /// The index shard that granted it.
+    pub index_shard: u16,
+    /// Its place there.
+    pub place: Place,
 }
 
 /// Answers to the claims of one message, or of all those of one batch.
@@ -82,7 +93,7 @@ pub enum IndexShardMsg {
         run: RunKey,
         /// The asking shard.
         shard: u16,
-        /// Distinct keys.
+        /// The keys.
         keys: Vec<Hash32>,
         /// Where the answers go.
         reply: oneshot::Sender<ClaimAnswers>,
@@ -134,12 +145,12 @@ struct RunKeys {
     next_rows: Vec<RowRef>,
 }
 
-/// The actor.
+/// The actor. Its argument is its number.
 pub struct IndexShard;
 
 /// State of an index shard.
-#[derive(Default)]
 pub struct IndexShardState {
+    number: u16,
     runs: HashMap<RunKey, RunKeys>,
     peers: Vec<SlotReader<ActorRef<AdmissionShardMsg>>>,
     found: Vec<Option<IndexEntry>>,
@@ -148,14 +159,19 @@ pub struct IndexShardState {
 impl Actor for IndexShard {
     type Msg = IndexShardMsg;
     type State = IndexShardState;
-    type Arguments = ();
+    type Arguments = u16;
 
     async fn pre_start(
         &self,
         _myself: ActorRef<Self::Msg>,
-        _args: (),
+        number: u16,
     ) -> Result<Self::State, ActorProcessingErr> {
-        Ok(IndexShardState::default())
+        Ok(IndexShardState {
+            number,
+            runs: HashMap::new(),
+            peers: Vec::new(),
+            found: Vec::new(),
+        })
     }
 
     async fn handle(
@@ -237,6 +253,10 @@ impl IndexShardState {
         };
         run.index.lookup(keys, &mut self.found)?;
         let claims = &mut run.claims;
+        let noted = |place| ClaimPlace {
+            index_shard: self.number,
+            place,
+        };
         let ClaimAnswers { answers, known } = &mut claimed;
         answers.reserve_exact(keys.len());
         let found = self.found.chunks(FETCHED_AT_ONCE);
@@ -248,7 +268,8 @@ impl IndexShardState {
                     ClaimAnswer::Known(known.len() as u32 - 1)
                 }
                 None => match claims.claim(*key, shard) {
-                    Claim::Won => ClaimAnswer::Won,
+                    Claim::Won(place) => ClaimAnswer::Won(noted(place)),
+                    Claim::Yours(place) => ClaimAnswer::Yours(noted(place)),
                     Claim::Parked => ClaimAnswer::Parked,
                 },
             };

@@ -1,6 +1,7 @@
 //! Ingestion Gate actors: gate supervisor, admission shards, index shards, projectors.
 
 pub mod admission_shard;
+mod claiming;
 mod flush_turns;
 mod gate_children;
 pub mod gate_supervisor;
@@ -8,6 +9,7 @@ pub mod gate_supervisor;
 mod gate_tests;
 pub mod handle;
 pub mod http_listener;
+mod in_flight;
 pub mod in_process_gate;
 pub mod index_shard;
 mod intake_memories;

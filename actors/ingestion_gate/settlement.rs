@@ -1,13 +1,13 @@
 //! Brings answers and index entries of a committed flush in line with what the commit made of it.
 
+use super::in_flight::Admitted;
 use super::messages::{Answer, Verdict};
 use super::writer_thread::FlushJob;
 use wellspring_domain::admission::commit_report::{CommitReport, SettledRow};
-use wellspring_domain::ids::Hash32;
 
-/// Applies a report to everything that waits for its flush. Returns keys that ended without an
-/// admission: their claims are to be released.
-pub fn apply(job: &mut FlushJob, report: &CommitReport) -> Vec<Hash32> {
+/// Applies a report to everything that waits for its flush. Returns what ended without an admission: its claims are
+/// to be released.
+pub fn apply(job: &mut FlushJob, report: &CommitReport) -> Vec<Admitted> {
     let mut released = Vec::new();
     if report.is_as_asked() {
         return released;
@@ -18,17 +18,17 @@ pub fn apply(job: &mut FlushJob, report: &CommitReport) -> Vec<Hash32> {
         }
     }
     job.admitted
-        .retain_mut(|(key, entry)| match report.row(entry.row) {
-            Some(SettledRow::Duplicate { admitted })
+        .retain_mut(|admitted| match report.row(admitted.entry.row) {
+            Some(SettledRow::Duplicate { admitted: known })
             | Some(SettledRow::Quarantined {
-                admitted: Some(admitted),
+                admitted: Some(known),
                 ..
             }) => {
-                *entry = admitted;
+                admitted.entry = known;
                 true
             }
             Some(SettledRow::Quarantined { admitted: None, .. }) => {
-                released.push(*key);
+                released.push(*admitted);
                 false
             }
             Some(SettledRow::Published { .. }) | None => true,
@@ -55,11 +55,14 @@ fn settle(answer: &mut Answer, report: &CommitReport) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ingestion_gate::index_shard::ClaimPlace;
     use crate::ingestion_gate::messages::Portion;
     use std::sync::Arc;
     use tokio::sync::mpsc;
     use wellspring_domain::admission::bus_offset::BusOffset;
+    use wellspring_domain::admission::claims::{Claim, ClaimTable};
     use wellspring_domain::admission::decision::{Flush, IndexEntry, RowRef};
+    use wellspring_domain::ids::Hash32;
     use wellspring_domain::run_paths::PlatformRunId;
     use wellspring_domain::time_text::Micros;
 
@@ -75,6 +78,17 @@ mod tests {
         IndexEntry {
             payload_hash: Hash32::of(payload),
             row,
+        }
+    }
+
+    fn claim_of(row: u32) -> ClaimPlace {
+        let mut table = ClaimTable::default();
+        let Claim::Won(place) = table.claim(Hash32::of(&row.to_be_bytes()), 0) else {
+            panic!("the first claim of a key");
+        };
+        ClaimPlace {
+            index_shard: 0,
+            place,
         }
     }
 
@@ -103,7 +117,11 @@ mod tests {
                 arena: Vec::new(),
             },
             admitted: (0..rows)
-                .map(|row| (Hash32::of(&[row as u8]), entry(at(row), b"p")))
+                .map(|row| Admitted {
+                    key: Hash32::of(&[row as u8]),
+                    entry: entry(at(row), b"p"),
+                    claim: claim_of(row),
+                })
                 .collect(),
             portions: vec![(mpsc::channel(1).0, Portion { answers })],
             credits: Vec::new(),
@@ -156,8 +174,9 @@ mod tests {
                 },
             ]
         );
-        let entries: Vec<IndexEntry> = job.admitted.iter().map(|(_, entry)| *entry).collect();
+        let entries: Vec<IndexEntry> = job.admitted.iter().map(|known| known.entry).collect();
         assert_eq!(entries, [entry(at(0), b"p"), same, other]);
+        let released: Vec<Hash32> = released.iter().map(|ended| ended.key).collect();
         assert_eq!(released, [Hash32::of(&[3])]);
     }
 

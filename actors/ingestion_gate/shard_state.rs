@@ -1,10 +1,10 @@
 //! What an admission shard knows and decides, without an actor around it.
 //!
-//! A batch is decided in two steps with the claims between them: [`ShardRun::plan`] finds the keys that
-//! must be claimed, [`ShardRun::decide`] turns the answers into rows of the next flush. A copy of an event
-//! this shard has in flight needs no claim: its row is known, and it commits no later than the copy's.
+//! The keys of a batch are claimed first; [`ShardRun::decide`] turns the answers into rows of the next flush. A copy
+//! of an event this shard has in flight is told so: its row is known, and it commits no later than the copy's.
 
-use super::index_shard::{ClaimAnswer, ClaimAnswers};
+use super::in_flight::{Admitted, InFlight};
+use super::index_shard::{ClaimAnswer, ClaimAnswers, ClaimPlace};
 use super::messages::{Answer, Portion, RunKey, ShardBatch, Verdict};
 use super::writer_thread::FlushJob;
 use crate::runtime::credit::Credit;
@@ -15,34 +15,22 @@ use wellspring_domain::admission::bus_offset::BusOffset;
 use wellspring_domain::admission::decision::{Flush, IndexEntry, RowRef};
 use wellspring_domain::admission::flush_builder::{FLUSHES_UNDER_WAY, FlushBuilder, LogEnds};
 use wellspring_domain::admission::intake::{JudgedBatch, JudgedItem};
-use wellspring_domain::admission::key_table::{FETCHED_AT_ONCE, KeyTable, Place};
 use wellspring_domain::admission::quarantine::QuarantineDraft;
 use wellspring_domain::ids::Hash32;
 use wellspring_domain::prefetch::{EVENTS_AHEAD, prefetch, prefetch_value};
 use wellspring_domain::time_text::Micros;
 
-/// How many events ahead what was judged of one is asked for: before its text is, because it says where that lies.
-const ITEMS_AHEAD: usize = 2 * EVENTS_AHEAD;
-
 /// One open run of a shard.
 pub struct ShardRun {
     run: RunKey,
     ends: LogEnds,
-    /// Keys this shard has claimed and not settled yet.
-    in_flight: KeyTable<InFlight>,
+    /// Rows of the claims this shard has and has not settled yet.
+    in_flight: InFlight,
     /// Copies that wait for another shard's claim, by key.
     parked: HashMap<Hash32, Vec<ParkedCopy>>,
     next: Option<NextFlush>,
     /// Memory of lists of admitted keys, to be filled again.
-    spare: Vec<Vec<(Hash32, IndexEntry)>>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum InFlight {
-    /// Asked for in the batch being decided; index into its plan.
-    Asked(u32),
-    /// Written to a flush that is not durable yet.
-    Written(IndexEntry),
+    spare: Vec<Vec<Admitted>>,
 }
 
 struct ParkedCopy {
@@ -54,26 +42,9 @@ struct ParkedCopy {
 
 struct NextFlush {
     builder: FlushBuilder,
-    admitted: Vec<(Hash32, IndexEntry)>,
+    admitted: Vec<Admitted>,
     portions: Vec<(mpsc::Sender<Portion>, Portion)>,
     credits: Vec<Credit>,
-}
-
-/// What must be claimed before a batch can be decided.
-#[derive(Default)]
-pub struct Plan {
-    /// Distinct keys, in batch order.
-    pub keys: Vec<Hash32>,
-    /// What each item of the batch waits for, in batch order.
-    items: Vec<Planned>,
-}
-
-#[derive(Clone, Copy)]
-enum Planned {
-    /// The claim of its key is its own: index into [`Plan::keys`], and where the key is noted.
-    Asked(u32, Place),
-    /// This shard has its key in flight, or nothing is to be claimed.
-    NotAsked,
 }
 
 impl ShardRun {
@@ -82,83 +53,38 @@ impl ShardRun {
         ShardRun {
             run,
             ends,
-            in_flight: KeyTable::default(),
+            in_flight: InFlight::default(),
             parked: HashMap::new(),
             next: None,
             spare: Vec::new(),
         }
     }
 
-    /// The keys of a batch that this shard does not hold yet.
-    pub fn plan(&mut self, batch: &ShardBatch) -> Plan {
-        let mut plan = Plan {
-            keys: Vec::with_capacity(batch.items.len()),
-            items: Vec::with_capacity(batch.items.len()),
-        };
-        let item = |position: &u32| &batch.judged.items[*position as usize];
-        let mut ahead = batch.items.iter().skip(FETCHED_AT_ONCE);
-        for some in batch.items.chunks(FETCHED_AT_ONCE) {
-            let next = ahead.by_ref().take(FETCHED_AT_ONCE);
-            next.for_each(|position| prefetch_value(item(position)));
-            let keys = some.iter().map(|position| &item(position).dedupe_key);
-            self.in_flight.fetch(keys);
-            for item in some.iter().map(item) {
-                let planned = match item.quarantine {
-                    Some(_) => Planned::NotAsked,
-                    None => self.ask(&mut plan.keys, item.dedupe_key),
-                };
-                plan.items.push(planned);
-            }
-        }
-        plan
-    }
-
-    fn ask(&mut self, keys: &mut Vec<Hash32>, key: Hash32) -> Planned {
-        let asked = keys.len() as u32;
-        let (place, is_new) = self.in_flight.find_or_insert(key, InFlight::Asked(asked));
-        if !is_new {
-            return Planned::NotAsked;
-        }
-        keys.push(key);
-        Planned::Asked(asked, place)
-    }
-
-    /// Forgets keys that are not claimed any more: they were not granted, or ended without an admission.
-    pub fn abandon(&mut self, keys: &[Hash32]) {
-        for key in keys {
-            self.in_flight.remove(key);
-        }
-    }
-
-    /// Decides every item of the batch; `claims` answers [`Plan::keys`] in order. Returns keys that were
-    /// granted but not used: the caller gives them back.
+    /// Decides every item of the batch; `claims` are the answers for those that may be published. Returns keys that
+    /// were granted but not used: the caller gives them back.
     pub fn decide(
         &mut self,
         mut batch: ShardBatch,
-        plan: &Plan,
         claims: &ClaimAnswers,
         now: impl FnOnce() -> Micros,
     ) -> Vec<Hash32> {
         let mut next = self.next_flush(now);
         let mut answers = Vec::with_capacity(batch.items.len());
         let mut held_keys: Vec<Hash32> = Vec::new();
-        let mut unused: Vec<(u32, Place)> = Vec::new();
+        let mut unused: Vec<(Hash32, ClaimPlace)> = Vec::new();
+        let mut claimed = claims.answers.iter();
         let items = std::mem::take(&mut batch.items);
-        for (at, (&position, planned)) in items.iter().zip(&plan.items).enumerate() {
-            if let Some(ahead) = items.get(at + ITEMS_AHEAD) {
-                prefetch_value(&batch.judged.items[*ahead as usize]);
-            }
-            if let Some(ahead) = items.get(at + EVENTS_AHEAD) {
-                let ahead = &batch.judged.items[*ahead as usize];
-                prefetch(batch.judged.text(&ahead.text));
-            }
+        for (at, &position) in items.iter().enumerate() {
+            prefetch_behind(&batch.judged, &items[at..]);
             let item = &batch.judged.items[position as usize];
-            let known = self.known(item, *planned, claims);
+            let claim = match item.quarantine {
+                Some(_) => None,
+                None => claimed.next(),
+            };
+            let known = self.known(item, claim, claims, &unused);
             let holds = held_keys.contains(&item.partition_key) && item.quarantine.is_none();
-            if let Planned::Asked(asked, place) = planned
-                && (holds || !matches!(known, Known::Free(_)))
-            {
-                unused.push((*asked, *place));
+            if let (true, Some(ClaimAnswer::Won(claim))) = (holds, claim) {
+                unused.push((item.dedupe_key, *claim));
             }
             let outcome = match known {
                 _ if holds => Some(Answer::retry("PRECEDING_ITEM_RETRY")),
@@ -167,9 +93,10 @@ impl ShardRun {
                     self.park(&mut batch, position);
                     None
                 }
-                Known::Free(place) => Some(self.admit(&mut next, &batch.judged, item, place)),
+                Known::Free(claim) => Some(self.admit(&mut next, &batch.judged, item, claim)),
                 Known::Quarantine => Some(self.quarantine(&mut next, &batch.judged, item)),
                 Known::Admitted(entry) => Some(self.copy_of(&mut next, &batch.judged, item, entry)),
+                Known::InDoubt => Some(Answer::retry("PUBLISH_IN_FLIGHT_RETRY")),
             };
             answers.extend(outcome.map(|answer| (position, answer)));
         }
@@ -178,7 +105,9 @@ impl ShardRun {
         }
         next.credits.push(batch.credit);
         self.next = Some(next);
-        self.release_unused(&unused, plan, claims)
+        // A copy behind the item that won may have used its claim.
+        unused.retain(|(_, claim)| self.in_flight.at(*claim).is_none());
+        unused.into_iter().map(|(key, _)| key).collect()
     }
 
     /// A parked claim has ended: `admitted` is the winner's row, `None` when it was released.
@@ -236,18 +165,13 @@ impl ShardRun {
         self.next.is_some()
     }
 
-    /// These keys are durable and known to the index: they are no longer in flight.
-    pub fn settled(&mut self, admitted: &[(Hash32, IndexEntry)]) {
-        for some in admitted.chunks(FETCHED_AT_ONCE) {
-            self.in_flight.fetch(some.iter().map(|(key, _)| key));
-            for (key, _) in some {
-                self.in_flight.remove(key);
-            }
-        }
+    /// These claims have ended: their keys are known to the index now, or free again.
+    pub fn ended(&mut self, ended: &[Admitted]) {
+        self.in_flight.forget(ended);
     }
 
     /// Takes the memory of a durable flush back.
-    pub fn recycle(&mut self, flush: Flush, mut admitted: Vec<(Hash32, IndexEntry)>) {
+    pub fn recycle(&mut self, flush: Flush, mut admitted: Vec<Admitted>) {
         self.ends.recycle(flush);
         if self.spare.len() < FLUSHES_UNDER_WAY {
             admitted.clear();
@@ -265,22 +189,25 @@ impl ShardRun {
         })
     }
 
-    fn known(&self, item: &JudgedItem, planned: Planned, claims: &ClaimAnswers) -> Known {
+    /// What is known of an item. `claim` answers for its key; `unused` are the claims of this batch that were granted
+    /// to items that could not use them.
+    fn known(
+        &self,
+        item: &JudgedItem,
+        claim: Option<&ClaimAnswer>,
+        claims: &ClaimAnswers,
+        unused: &[(Hash32, ClaimPlace)],
+    ) -> Known {
         if item.quarantine.is_some() {
             return Known::Quarantine;
         }
-        let place = match planned {
-            Planned::Asked(_, place) => Some(place),
-            Planned::NotAsked => self.in_flight.find(&item.dedupe_key),
-        };
-        let noted = place.and_then(|place| Some((place, self.in_flight.at(place)?)));
-        let (place, asked) = match noted {
-            Some((_, InFlight::Written(entry))) => return Known::Admitted(*entry),
-            Some((place, InFlight::Asked(asked))) => (place, *asked),
-            None => return Known::Parked,
-        };
-        match claims.answers.get(asked as usize) {
-            Some(ClaimAnswer::Won) => Known::Free(place),
+        match claim {
+            Some(ClaimAnswer::Won(claim)) => Known::Free(*claim),
+            Some(ClaimAnswer::Yours(claim)) => match self.in_flight.at(*claim) {
+                Some(entry) => Known::Admitted(entry),
+                None if unused.iter().any(|(_, granted)| granted == claim) => Known::Free(*claim),
+                None => Known::InDoubt,
+            },
             Some(ClaimAnswer::Known(known)) => Known::Admitted(claims.known[*known as usize]),
             Some(ClaimAnswer::Parked) | None => Known::Parked,
         }
@@ -291,17 +218,19 @@ impl ShardRun {
         next: &mut NextFlush,
         judged: &JudgedBatch,
         item: &JudgedItem,
-        place: Place,
+        claim: ClaimPlace,
     ) -> Answer {
         let (row, offset) = next.builder.admit(&mut self.ends, judged, item);
         let entry = IndexEntry {
             payload_hash: item.payload_hash,
             row,
         };
-        if let Some(in_flight) = self.in_flight.at_mut(place) {
-            *in_flight = InFlight::Written(entry);
-        }
-        next.admitted.push((item.dedupe_key, entry));
+        self.in_flight.note(claim, entry);
+        next.admitted.push(Admitted {
+            key: item.dedupe_key,
+            entry,
+            claim,
+        });
         let verdict = Verdict::Admitted {
             partition: item.partition,
             offset: BusOffset::Line(offset),
@@ -357,35 +286,26 @@ impl ShardRun {
         };
         self.parked.entry(key).or_default().push(copy);
     }
-
-    /// Keys that turned out to be admitted or parked are not ours; granted keys that were not used are
-    /// returned. `unused`: those the item that asked did not use; a copy of it behind may have.
-    fn release_unused(
-        &mut self,
-        unused: &[(u32, Place)],
-        plan: &Plan,
-        claims: &ClaimAnswers,
-    ) -> Vec<Hash32> {
-        let mut returned = Vec::new();
-        for (asked, place) in unused {
-            if !matches!(self.in_flight.at(*place), Some(InFlight::Asked(_))) {
-                continue;
-            }
-            let key = plan.keys[*asked as usize];
-            self.in_flight.remove(&key);
-            if claims.answers.get(*asked as usize) == Some(&ClaimAnswer::Won) {
-                returned.push(key);
-            }
-        }
-        returned
-    }
 }
 
 enum Known {
     Quarantine,
-    Free(Place),
+    Free(ClaimPlace),
     Admitted(IndexEntry),
     Parked,
+    /// Claimed by this shard, which does not know what for.
+    InDoubt,
+}
+
+/// Asks for what the next items need: what was judged of each before its text, because it says where that lies.
+fn prefetch_behind(judged: &JudgedBatch, items: &[u32]) {
+    let item = |ahead: usize| Some(&judged.items[*items.get(ahead)? as usize]);
+    if let Some(ahead) = item(2 * EVENTS_AHEAD) {
+        prefetch_value(ahead);
+    }
+    if let Some(ahead) = item(EVENTS_AHEAD) {
+        prefetch(judged.text(&ahead.text));
+    }
 }
 
 impl NextFlush {

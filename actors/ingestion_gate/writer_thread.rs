@@ -6,6 +6,7 @@
 //! of one shard exist.
 
 use super::admission_shard::AdmissionShardMsg;
+use super::in_flight::Admitted;
 use super::messages::{Portion, RunKey};
 use crate::runtime::blocking::{Jobs, NotTaken, worker};
 use crate::runtime::credit::Credit;
@@ -14,8 +15,7 @@ use std::collections::HashMap;
 use std::ops::ControlFlow;
 use tokio::sync::{mpsc, oneshot};
 use wellspring_domain::admission::commit_report::CommitReport;
-use wellspring_domain::admission::decision::{Flush, IndexEntry};
-use wellspring_domain::ids::Hash32;
+use wellspring_domain::admission::decision::Flush;
 use wellspring_domain::ports::{DecisionLog, StoreError};
 
 /// Resolves when the writer thread has ended and dropped its files.
@@ -27,8 +27,8 @@ pub struct FlushJob {
     pub run: RunKey,
     /// What to commit.
     pub flush: Flush,
-    /// Admitted keys, for the index.
-    pub admitted: Vec<(Hash32, IndexEntry)>,
+    /// Admitted events, for the index.
+    pub admitted: Vec<Admitted>,
     /// Answers to give when it is durable.
     pub portions: Vec<(mpsc::Sender<Portion>, Portion)>,
     /// Room to give back when it is durable.

@@ -2,11 +2,11 @@
 //!
 //! A claim is held by an admission shard from the moment it is granted until its event is durable
 //! (settled) or will never be (released). Meanwhile other shards that ask for the same key are parked
-//! and told the outcome; the key's own shard never asks twice, because it knows what it has in flight.
+//! and told the outcome; the key's own shard is told where its claim is noted, and knows what it did with it.
 //!
 //! What stays true: a key has at most one holder, and every parked shard is told exactly once.
 
-use crate::admission::key_table::KeyTable;
+use crate::admission::key_table::{KeyTable, Place};
 use crate::ids::Hash32;
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
@@ -35,8 +35,10 @@ pub type DigestMap<V> = HashMap<Hash32, V, BuildHasherDefault<DigestHasher>>;
 /// Answer to a claim whose key is not admitted yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Claim {
-    /// The key is yours until you settle or release it.
-    Won,
+    /// The key is yours until you settle or release it. Until then nothing else is noted at this place.
+    Won(Place),
+    /// The key is yours already.
+    Yours(Place),
     /// Another shard holds it; you will be told.
     Parked,
 }
@@ -65,9 +67,12 @@ impl ClaimTable {
         };
         let (place, won) = self.held.find_or_insert(key, new);
         if won {
-            return Claim::Won;
+            return Claim::Won(place);
         }
         if let Some(holder) = self.held.at_mut(place) {
+            if holder.shard == shard {
+                return Claim::Yours(place);
+            }
             holder.awaited = true;
         }
         let waiting = self.waiting.entry(key).or_default();
@@ -134,12 +139,12 @@ mod tests {
     #[test]
     fn of_two_racing_copies_one_wins_and_the_other_is_told_once() {
         let mut table = ClaimTable::default();
-        assert_eq!(table.claim(key(1), 0), Claim::Won);
+        assert!(matches!(table.claim(key(1), 0), Claim::Won(_)));
         assert_eq!(table.claim(key(1), 1), Claim::Parked);
         assert_eq!(table.claim(key(1), 1), Claim::Parked);
         assert_eq!(table.end(&key(1)), [1]);
         assert!(table.end(&key(1)).is_empty());
-        assert_eq!(table.claim(key(1), 1), Claim::Won);
+        assert!(matches!(table.claim(key(1), 1), Claim::Won(_)));
     }
 
     #[test]
@@ -156,24 +161,31 @@ mod tests {
     }
 
     proptest! {
-        /// Against a model: at any time a key has the holder that claimed it first since it was last free.
+        /// Against a model: at any time a key has the holder that claimed it first since it was last free, and a place
+        /// of its own.
         #[test]
         fn a_key_never_has_two_holders(steps in prop::collection::vec((0u8..6, 0u16..4, any::<bool>()), 0..200)) {
             let mut table = ClaimTable::default();
-            let mut model: BTreeMap<u8, (u16, BTreeSet<u16>)> = BTreeMap::new();
+            let mut model: BTreeMap<u8, (u16, Place, BTreeSet<u16>)> = BTreeMap::new();
             for (number, shard, end) in steps {
                 if end {
                     let told: BTreeSet<u16> = table.end(&key(number)).into_iter().collect();
-                    prop_assert_eq!(told, model.remove(&number).map(|(_, waiting)| waiting).unwrap_or_default());
+                    prop_assert_eq!(told, model.remove(&number).map(|(_, _, waiting)| waiting).unwrap_or_default());
                     continue;
                 }
                 let claim = table.claim(key(number), shard);
                 match model.get_mut(&number) {
                     None => {
-                        prop_assert_eq!(claim, Claim::Won);
-                        model.insert(number, (shard, BTreeSet::new()));
+                        let Claim::Won(place) = claim else {
+                            panic!("{claim:?} of a free key");
+                        };
+                        prop_assert!(model.values().all(|(_, other, _)| *other != place));
+                        model.insert(number, (shard, place, BTreeSet::new()));
                     }
-                    Some((_, waiting)) => {
+                    Some((holder, place, _)) if *holder == shard => {
+                        prop_assert_eq!(claim, Claim::Yours(*place));
+                    }
+                    Some((_, _, waiting)) => {
                         prop_assert_eq!(claim, Claim::Parked);
                         waiting.insert(shard);
                     }

@@ -5,6 +5,7 @@
 //! of keys and values would miss the cache with every step.
 
 use crate::ids::Hash32;
+use crate::prefetch::prefetch_value;
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
 use std::hint::black_box;
@@ -16,6 +17,13 @@ pub const FETCHED_AT_ONCE: usize = 32;
 /// Where a key lies, for as long as it is not removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Place(u32);
+
+impl Place {
+    /// Places are numbered from 0, and a number is given again before a larger one is.
+    pub fn number(self) -> usize {
+        self.0 as usize
+    }
+}
 
 /// Keys and their values.
 #[derive(Debug)]
@@ -52,6 +60,9 @@ impl<V> KeyTable<V> {
                 let number = match self.free.pop() {
                     Some(number) => {
                         slots[number as usize] = filled;
+                        if let [.., ahead, _, _, _, _, _, _, _] = self.free[..] {
+                            prefetch_value(&slots[ahead as usize]);
+                        }
                         number
                     }
                     None => {
