@@ -31,6 +31,7 @@ use wellspring_domain::run_paths::PlatformRunId;
 use wellspring_domain::time_text::Micros;
 
 mod bounds_tests;
+mod in_flight_tests;
 mod reporting_tests;
 mod sender_tests;
 mod supervision_tests;
