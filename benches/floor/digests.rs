@@ -1,7 +1,7 @@
 //! Floor of hashing: SHA-256 with nothing around it.
 //!
-//! Three roads: the `sha2` crate message by message, the vector lanes of the domain (several messages side by
-//! side, for processors without SHA instructions), and the assembly of the TLS library, which is the fastest
+//! Three roads: the `sha2` crate message by message, the domain's way of hashing many messages at once (two with SHA
+//! instructions, a register full of them without), and the assembly of the TLS library, which is the fastest
 //! for one long message where there are no SHA instructions.
 
 use rustls::crypto::aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256;
@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 use wellspring_domain::ids::Hash32;
 use wellspring_domain::sha256::HashBatch;
 
-/// Bytes hashed at once in lanes: they stay in the processor's cache.
+/// Bytes hashed at once: they stay in the processor's cache.
 const LANE_BYTES: usize = 128 * 1024;
 
 /// Digests of all messages, one after the other.

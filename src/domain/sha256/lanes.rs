@@ -7,7 +7,8 @@
 // are calls whose condition is the checked feature, and loads and stores of arrays of exactly one register.
 #![allow(unsafe_code)]
 
-use super::{BLOCK, FIRST, K, Message};
+use super::constants::{FIRST, K};
+use super::{BLOCK, Message};
 use crate::ids::Hash32;
 use std::arch::x86_64::*;
 

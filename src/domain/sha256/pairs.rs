@@ -8,7 +8,8 @@
 // operations are one call whose condition is that check, and loads of sixteen bytes from a slice of sixty-four.
 #![allow(unsafe_code)]
 
-use super::{BLOCK, FIRST, K, Message};
+use super::constants::{FIRST, K};
+use super::{BLOCK, Message};
 use crate::ids::Hash32;
 use std::arch::x86_64::*;
 
