@@ -8,7 +8,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use wellspring_domain::admission::index_format::Slot;
-use wellspring_domain::ids::Hash32;
 use wellspring_domain::ports::StoreError;
 
 /// Runs of one size class that are merged into one of the next.
@@ -68,59 +67,65 @@ pub fn merge(
 /// All entries of several runs in key order, one per key.
 pub struct MergedScan {
     /// Oldest first.
-    scans: Vec<(RunScan, Option<Head>)>,
-}
-
-/// The next entry of a run, with the bytes of its key that nearly always decide.
-struct Head {
-    prefix: u64,
-    slot: Slot,
-}
-
-impl Head {
-    fn of(scan: &mut RunScan) -> Result<Option<Head>, StoreError> {
-        let head = |slot: Slot| Head {
-            prefix: slot.key.leading_u64(),
-            slot,
-        };
-        Ok(scan.next()?.map(head))
-    }
-
-    fn key(&self) -> (u64, &Hash32) {
-        (self.prefix, &self.slot.key)
-    }
+    scans: Vec<RunScan>,
+    /// The leading bytes of each run's next key, which nearly always decide; none behind its last.
+    prefixes: Vec<Option<u64>>,
 }
 
 impl MergedScan {
     /// Starts at the smallest key; `runs` are oldest first.
     pub fn new(runs: &[Arc<Run>], buffer_bytes: usize) -> Result<MergedScan, StoreError> {
-        let mut scans = Vec::with_capacity(runs.len());
-        for run in runs {
-            let mut scan = RunScan::new(Arc::clone(run), buffer_bytes);
-            let head = Head::of(&mut scan)?;
-            scans.push((scan, head));
-        }
-        Ok(MergedScan { scans })
+        let scan = |run: &Arc<Run>| RunScan::new(Arc::clone(run), buffer_bytes);
+        let scans = runs.iter().map(scan).collect::<Result<Vec<_>, _>>()?;
+        Ok(MergedScan {
+            prefixes: scans.iter().map(prefix_of).collect(),
+            scans,
+        })
     }
 
     /// The next entry; of equal keys the newest run's.
     pub fn next(&mut self) -> Result<Option<Slot>, StoreError> {
-        let heads = self.scans.iter().filter_map(|(_, head)| head.as_ref());
-        // Of equal keys the first is taken, so the newest run comes first.
-        let Some(least) = heads.rev().min_by_key(|head| head.key()) else {
+        let Some((prefix, newest)) = self.least() else {
             return Ok(None);
         };
-        let (prefix, slot) = (least.prefix, least.slot);
-        for (scan, head) in &mut self.scans {
-            if let Some(next) = head
-                && next.prefix == prefix
-                && next.slot.key == slot.key
-            {
-                *head = Head::of(scan)?;
+        let slot = self.take(newest)?;
+        for older in 0..newest {
+            let same = self.prefixes[older] == Some(prefix)
+                && self.scans[older].next().map(|next| &next.key) == slot.as_ref().map(|s| &s.key);
+            if same {
+                self.take(older)?;
             }
         }
-        Ok(Some(slot))
+        Ok(slot)
     }
+
+    /// The run with the smallest key, and the leading bytes of that; of equal keys the newest.
+    fn least(&self) -> Option<(u64, usize)> {
+        let key = |run: usize| self.scans[run].next().map(|slot| &slot.key);
+        let mut least: Option<(u64, usize)> = None;
+        for (run, prefix) in self.prefixes.iter().enumerate().rev() {
+            let Some(prefix) = *prefix else {
+                continue;
+            };
+            let is_less = least.is_none_or(|(than, other)| {
+                prefix < than || (prefix == than && key(run) < key(other))
+            });
+            if is_less {
+                least = Some((prefix, run));
+            }
+        }
+        least
+    }
+
+    fn take(&mut self, run: usize) -> Result<Option<Slot>, StoreError> {
+        let slot = self.scans[run].take()?;
+        self.prefixes[run] = prefix_of(&self.scans[run]);
+        Ok(slot)
+    }
+}
+
+fn prefix_of(scan: &RunScan) -> Option<u64> {
+    scan.next().map(|slot| slot.key.leading_u64())
 }
 
 #[cfg(test)]

@@ -275,23 +275,37 @@ pub struct RunScan {
 
 impl RunScan {
     /// Starts at the first entry.
-    pub fn new(run: Arc<Run>, buffer_bytes: usize) -> RunScan {
-        RunScan {
+    pub fn new(run: Arc<Run>, buffer_bytes: usize) -> Result<RunScan, StoreError> {
+        let mut scan = RunScan {
             run,
             buffer: Vec::new(),
             buffer_bytes: buffer_bytes.max(PAGE) / PAGE * PAGE,
             position: 0,
             next_block: 0,
             slots: Vec::new(),
-        }
+        };
+        scan.fill()?;
+        Ok(scan)
     }
 
     /// The next entry, `None` behind the last one.
-    pub fn next(&mut self) -> Result<Option<Slot>, StoreError> {
-        if self.slots.is_empty() && self.next_block < self.run.header.blocks {
-            self.read_slots()?;
+    pub fn next(&self) -> Option<&Slot> {
+        self.slots.last()
+    }
+
+    /// Takes the next entry.
+    pub fn take(&mut self) -> Result<Option<Slot>, StoreError> {
+        let slot = self.slots.pop();
+        self.fill()?;
+        Ok(slot)
+    }
+
+    /// Reads a block when there is one and nothing is left of the one before.
+    fn fill(&mut self) -> Result<(), StoreError> {
+        match self.slots.is_empty() && self.next_block < self.run.header.blocks {
+            true => self.read_slots(),
+            false => Ok(()),
         }
-        Ok(self.slots.pop())
     }
 
     /// Decodes one block into `slots`, last entry first, reading ahead when the buffer is used up.
