@@ -8,11 +8,26 @@ use hmac::{Hmac, Mac};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
+use std::cmp::Ordering;
 use std::fmt;
 
 /// A SHA-256 digest; shown and serialised as 64 lower-case hex characters.
-#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct Hash32(pub [u8; 32]);
+
+impl Ord for Hash32 {
+    /// By bytes. The leading ones nearly always decide.
+    fn cmp(&self, other: &Hash32) -> Ordering {
+        let leading = self.leading_u64().cmp(&other.leading_u64());
+        leading.then_with(|| self.0.cmp(&other.0))
+    }
+}
+
+impl PartialOrd for Hash32 {
+    fn partial_cmp(&self, other: &Hash32) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
 
 impl Hash32 {
     /// The digest of `bytes`.

@@ -14,6 +14,9 @@ use std::hint::black_box;
 /// what belongs to them stays in the cache until it is used.
 pub const FETCHED_AT_ONCE: usize = 32;
 
+/// How many more keys come before the slot that is asked for is filled.
+const SLOTS_AHEAD: usize = 7;
+
 /// Where a key lies, for as long as it is not removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Place(u32);
@@ -60,8 +63,8 @@ impl<V> KeyTable<V> {
                 let number = match self.free.pop() {
                     Some(number) => {
                         slots[number as usize] = filled;
-                        if let [.., ahead, _, _, _, _, _, _, _] = self.free[..] {
-                            prefetch_value(&slots[ahead as usize]);
+                        if let Some(ahead) = self.free.iter().nth_back(SLOTS_AHEAD) {
+                            prefetch_value(&slots[*ahead as usize]);
                         }
                         number
                     }
@@ -93,13 +96,7 @@ impl<V> KeyTable<V> {
         found.map(|number| Place(*number))
     }
 
-    /// The value of a key that was not removed since; none when it was.
-    pub fn at(&self, place: Place) -> Option<&V> {
-        let slot = self.slots.get(place.0 as usize)?.as_ref();
-        slot.map(|(_, value)| value)
-    }
-
-    /// The same, to change it.
+    /// The value of a key that was not removed since, to look at or change; none when it was.
     pub fn at_mut(&mut self, place: Place) -> Option<&mut V> {
         let slot = self.slots.get_mut(place.0 as usize)?.as_mut();
         slot.map(|(_, value)| value)
@@ -166,9 +163,9 @@ mod tests {
         let again: Vec<Place> = (4..8).map(|n| table.find_or_insert(key(n), n).0).collect();
         assert_eq!(again[..3], [places[2], places[0], places[1]]);
         assert_eq!(table.slots.len(), 5);
-        assert_eq!(table.at(places[2]), Some(&4));
+        assert_eq!(table.at_mut(places[2]).copied(), Some(4));
         table.remove(&key(4));
-        assert_eq!(table.at(places[2]), None);
+        assert_eq!(table.at_mut(places[2]), None);
     }
 
     proptest! {
@@ -186,7 +183,7 @@ mod tests {
                         let (place, added) = table.find_or_insert(key, value);
                         prop_assert_eq!(added, !model.contains_key(&key));
                         let held = *model.entry(key).or_insert(value);
-                        prop_assert_eq!(table.at(place), Some(&held));
+                        prop_assert_eq!(table.at_mut(place).copied(), Some(held));
                     }
                     1 => prop_assert_eq!(table.remove(&key), model.remove(&key)),
                     _ => {

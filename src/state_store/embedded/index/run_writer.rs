@@ -41,8 +41,7 @@ pub struct RunWriter {
     line: [u8; FILTER_LINE],
     line_number: u64,
     pending: Vec<Slot>,
-    /// The last key behind its leading bytes, which nearly always say enough.
-    last_key: Option<(u64, Hash32)>,
+    last_key: Option<Hash32>,
 }
 
 /// A part of the file that grows through a buffer.
@@ -81,12 +80,11 @@ impl RunWriter {
 
     /// Adds the next entry; keys must grow.
     pub fn push(&mut self, slot: &Slot) -> Result<(), StoreError> {
-        let prefix = slot.key.leading_u64();
-        let in_order = self
-            .last_key
-            .is_none_or(|(before, last)| before < prefix || (before == prefix && last < slot.key));
-        assert!(in_order, "a run is written in key order");
-        self.last_key = Some((prefix, slot.key));
+        assert!(
+            self.last_key < Some(slot.key),
+            "a run is written in key order"
+        );
+        self.last_key = Some(slot.key);
         let line = filter_line_of(&slot.key, self.header.filter_lines);
         self.fill_lines(line)?;
         filter_add(&mut self.line, &slot.key);
