@@ -19,7 +19,7 @@ use support::measure::Watch;
 use support::report::{Figure, Goal};
 use support::session::Session;
 use wellspring::event_bus::embedded_log::JournalReader;
-use wellspring::state_store::embedded::index::{self, ResidentPool};
+use wellspring::state_store::embedded::index::{self, IndexMemory, IndexMemoryCap};
 use wellspring_domain::admission::decision::{IndexEntry, RowRef};
 use wellspring_domain::ids::Hash32;
 use wellspring_domain::ports::{AdmissionIndex, RunLayout};
@@ -180,15 +180,16 @@ impl Filled {
 fn open(runs_root: &str) -> Box<dyn AdmissionIndex> {
     let run = PlatformRunId::parse("platform_20260101T000000Z").expect("a run id");
     let paths = RunPaths::new(runs_root, &run);
-    let memory = memory_mib() << 20;
-    let pool = ResidentPool::of(memory / 4);
+    let memory = IndexMemory::of(IndexMemoryCap {
+        bytes: memory_mib() << 20,
+        shards_max: 1,
+    });
     let layout = RunLayout {
         admission_shards: 1,
         index_shards: 1,
-        index_shard_memory_bytes: memory - memory / 4,
     };
     let mut shards =
-        index::open(&paths, &layout, &JournalReader::new(&paths), &pool).expect("it opens");
+        index::open(&paths, &layout, &JournalReader::new(&paths), &memory).expect("it opens");
     shards.remove(0)
 }
 

@@ -138,7 +138,6 @@ fn open(folder: &Path, partitions: u32) -> OpenRun {
     let layout = RunLayout {
         admission_shards: 1,
         index_shards: 1,
-        index_shard_memory_bytes: 1 << 20,
     };
     let root = folder.to_string_lossy();
     let store = EmbeddedGateStore::new(&root, options, Box::new(|_, _, _| Ok(Vec::new())));

@@ -331,7 +331,6 @@ async fn world_reporting(partitions: u32, credit_events: u32, reporting: Reporti
         layout: RunLayout {
             admission_shards: 2,
             index_shards: 2,
-            index_shard_memory_bytes: 1 << 20,
         },
         flush_bytes_max: FLUSH_BYTES_MAX,
         open_runs_max: 2,

@@ -8,6 +8,7 @@ use super::receipts::layout;
 use super::run_arg::RunArg;
 use super::verify_output::{differences_table, outcome_of};
 use super::{CliContext, Outcome};
+use crate::state_store::embedded::index::IndexMemoryCap;
 use crate::state_store::embedded::rebuild::{RebuildPlan, RebuildReport, rebuild};
 use crate::state_store::embedded::verify::{
     BusReport, KEYS_MAX, TopicFingerprint, fingerprint_bus, verify_bus,
@@ -118,9 +119,11 @@ pub fn rebuild_run(paths: &RunPaths, ctx: &CliContext) -> anyhow::Result<Rebuild
         layout: RunLayout {
             admission_shards: gate.admission_shards,
             index_shards: gate.index_shards,
-            index_shard_memory_bytes: gate.index_shard_bytes(1),
         },
-        index_resident_bytes: gate.index_resident_bytes(),
+        index_memory: IndexMemoryCap {
+            bytes: gate.index_memory_bytes_max as usize,
+            shards_max: usize::from(gate.index_shards),
+        },
         receipts: layout(settings),
         store: ctx.runs_store()?,
     };

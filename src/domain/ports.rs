@@ -406,8 +406,6 @@ pub struct RunLayout {
     pub admission_shards: u16,
     /// Number of index shards.
     pub index_shards: u16,
-    /// Memory cap of one index shard's tables and buffers, bytes.
-    pub index_shard_memory_bytes: usize,
 }
 
 /// Where a topic partition ends.

@@ -267,7 +267,6 @@ fn gate_args(
         layout: RunLayout {
             admission_shards: gate.admission_shards,
             index_shards: gate.index_shards,
-            index_shard_memory_bytes: gate.index_shard_bytes(gate.open_runs_max),
         },
         flush_bytes_max: gate.flush_bytes_max as usize,
         open_runs_max: gate.open_runs_max as usize,

@@ -8,6 +8,7 @@ use super::managed::substrate::Substrate;
 use super::projections;
 use crate::event_bus::embedded_log::{EmbeddedGateStore, LogOptions, PartitionCounts};
 use crate::settings::{GateBackend, Settings};
+use crate::state_store::embedded::index::IndexMemoryCap;
 use std::sync::Arc;
 use wellspring_actors::ingestion_gate::projector::NamedProjections;
 use wellspring_actors::runtime::StageFailure;
@@ -67,7 +68,7 @@ impl GateBackends {
 }
 
 fn embedded_store(settings: &Settings, policy: &AdmissionPolicy) -> EmbeddedGateStore {
-    let bus = &settings.wiring.event_bus;
+    let (bus, gate) = (&settings.wiring.event_bus, &settings.wiring.gate);
     let by_topic = policy
         .topics()
         .iter()
@@ -79,7 +80,10 @@ fn embedded_store(settings: &Settings, policy: &AdmissionPolicy) -> EmbeddedGate
             default: bus.partitions_default,
         },
         cached_bytes: bus.cached_bytes,
-        index_resident_bytes: settings.wiring.gate.index_resident_bytes(),
+        index_memory: IndexMemoryCap {
+            bytes: gate.index_memory_bytes_max as usize,
+            shards_max: gate.open_index_shards_max(),
+        },
         ..LogOptions::default()
     };
     EmbeddedGateStore::in_folder(settings.local_root(), options)

@@ -58,16 +58,9 @@ impl GateSettings {
         }
     }
 
-    /// Memory of one index shard for tables and buffers when so many runs may be open: each has a share of its
-    /// own, because tables fill whatever the run. They have what [`GateSettings::index_resident_bytes`] leaves.
-    pub fn index_shard_bytes(&self, open_runs: u32) -> usize {
-        let tables = self.index_memory_bytes_max - self.index_memory_bytes_max / 4;
-        (tables / (u64::from(self.index_shards) * u64::from(open_runs))) as usize
-    }
-
-    /// Memory for what lookups need of written keys: a quarter, for whichever run needs it.
-    pub fn index_resident_bytes(&self) -> usize {
-        (self.index_memory_bytes_max / 4) as usize
+    /// Most index shards that are open at once, over all runs.
+    pub fn open_index_shards_max(&self) -> usize {
+        usize::from(self.index_shards) * self.open_runs_max as usize
     }
 
     /// Most bytes that can be in flight through all shards, known at start.

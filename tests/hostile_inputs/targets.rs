@@ -142,7 +142,6 @@ pub fn journal(bytes: &[u8]) {
     let layout = RunLayout {
         admission_shards: 1,
         index_shards: 1,
-        index_shard_memory_bytes: 65_536,
     };
     let store = EmbeddedGateStore::in_folder(&root, LogOptions::default());
     let _ = store.open_run(&run, &layout);

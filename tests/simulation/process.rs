@@ -341,7 +341,6 @@ fn gate_args(
         layout: RunLayout {
             admission_shards: plan.admission_shards,
             index_shards: plan.index_shards,
-            index_shard_memory_bytes: 1 << 20,
         },
         flush_bytes_max: plan.flush_bytes_max,
         open_runs_max: plan.open_runs_max,

@@ -10,7 +10,7 @@ use super::journal_writer::JournalEnd;
 use super::layout;
 use super::run_state::{EndMap, LogOptions, PartitionKey, RunState, lock};
 use super::synced_mark::SyncedMark;
-use crate::state_store::embedded::index::{self, ResidentPool};
+use crate::state_store::embedded::index::{self, IndexMemory};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, Weak};
@@ -38,9 +38,9 @@ pub struct EmbeddedGateStore {
 impl EmbeddedGateStore {
     /// A store of runs below `runs_root`, with the embedded admission index.
     pub fn in_folder(runs_root: &str, options: LogOptions) -> EmbeddedGateStore {
-        let pool = ResidentPool::of(options.index_resident_bytes);
+        let memory = IndexMemory::of(options.index_memory);
         let open_index = move |run: &RunPaths, layout: &RunLayout, journal: &JournalReader| {
-            index::open(run, layout, journal, &pool)
+            index::open(run, layout, journal, &memory)
         };
         EmbeddedGateStore::new(runs_root, options, Box::new(open_index))
     }

@@ -3,6 +3,7 @@
 use super::disk::{Faults, create_folder, failed};
 use super::frame_decode::ConfirmedEnd;
 use super::layout;
+use crate::state_store::embedded::index::IndexMemoryCap;
 use crate::state_store::embedded::prune::PrunedTopics;
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions, TryLockError};
@@ -36,8 +37,8 @@ pub struct LogOptions {
     pub cached_bytes: u64,
     /// Bytes behind the end of a journal segment that stay in the page cache.
     pub journal_cached_bytes: u64,
-    /// Memory for filters and block indexes of admitted keys, of all runs that are open.
-    pub index_resident_bytes: usize,
+    /// Memory for admitted keys, of all runs that are open.
+    pub index_memory: IndexMemoryCap,
     /// Injected disk faults; none in production.
     pub faults: Faults,
 }
@@ -51,7 +52,10 @@ impl Default for LogOptions {
             mark_bytes: 64 << 20,
             cached_bytes: CACHED_BYTES_DEFAULT,
             journal_cached_bytes: JOURNAL_CACHED_BYTES,
-            index_resident_bytes: 32 << 20,
+            index_memory: IndexMemoryCap {
+                bytes: 128 << 20,
+                shards_max: 8,
+            },
             faults: None,
         }
     }

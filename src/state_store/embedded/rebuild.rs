@@ -4,7 +4,7 @@
 //! Objects are moved aside first and removed only when what was made again is equal, so a difference
 //! costs nothing. A crash in between is repaired by the next call, which compares with what was moved.
 
-use super::index::{self, ResidentPool};
+use super::index::{self, IndexMemory, IndexMemoryCap};
 use super::projections::{JournalProjection, QuarantineRecords, ReceiptObjects, RowWriter};
 use super::receipts::{lookup_folder, make_sidecars};
 use super::verify::DigestSum;
@@ -49,10 +49,10 @@ pub struct RebuildReport {
 pub struct RebuildPlan<'a> {
     /// The run.
     pub paths: &'a RunPaths,
-    /// Shards and memory of the index.
+    /// Shards.
     pub layout: RunLayout,
-    /// Memory for filters of the index, bytes.
-    pub index_resident_bytes: usize,
+    /// Memory of the index.
+    pub index_memory: IndexMemoryCap,
     /// Receipts layout in force.
     pub receipts: ReceiptsLayout,
     /// Store rooted at the runs root, on this machine's disk.
@@ -84,15 +84,15 @@ fn rebuild_index(
     plan: &RebuildPlan<'_>,
     journal: &JournalReader,
 ) -> Result<RebuiltPart, StoreError> {
-    let pool = ResidentPool::of(plan.index_resident_bytes);
+    let memory = IndexMemory::of(plan.index_memory);
     // What is damaged has no digest; it differs from what the journals give back.
-    let before = match index::digest(plan.paths, &plan.layout, journal, &pool) {
+    let before = match index::digest(plan.paths, &plan.layout, journal, &memory) {
         Ok((_, digest)) => digest.to_string(),
         Err(error @ StoreError::Damaged { .. }) => error.to_string(),
         Err(error) => return Err(error),
     };
     remove_folder(&index::index_folder(plan.paths))?;
-    let (items, after) = index::digest(plan.paths, &plan.layout, journal, &pool)?;
+    let (items, after) = index::digest(plan.paths, &plan.layout, journal, &memory)?;
     Ok(RebuiltPart {
         name: "index",
         items,
@@ -208,7 +208,7 @@ mod tests {
         RebuildPlan {
             paths: &run.paths,
             layout: run.layout,
-            index_resident_bytes: 8 << 10,
+            index_memory: run.index_memory,
             receipts: ReceiptsLayout::Objects,
             store: Arc::new(LocalFiles::new(run.folder.path())),
         }

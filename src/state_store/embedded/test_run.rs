@@ -1,6 +1,6 @@
 //! A real run on disk with decisions committed as a gate commits them, for tests of what is derived.
 
-use super::index::{self, ResidentPool};
+use super::index::{self, IndexMemory, IndexMemoryCap};
 use crate::event_bus::embedded_log::{EmbeddedGateStore, JournalReader, LogOptions};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -38,6 +38,7 @@ pub struct TestRun {
     pub folder: tempfile::TempDir,
     pub paths: RunPaths,
     pub layout: RunLayout,
+    pub index_memory: IndexMemoryCap,
     open: Option<OpenRun>,
     next_rows: Vec<RowRef>,
     next_offsets: BTreeMap<&'static str, u64>,
@@ -53,12 +54,15 @@ impl TestRun {
         let layout = RunLayout {
             admission_shards: 2,
             index_shards: 2,
-            index_shard_memory_bytes: 24 << 10,
         };
         let mut run = TestRun {
             folder,
             paths,
             layout,
+            index_memory: IndexMemoryCap {
+                bytes: 64 << 10,
+                shards_max: 2,
+            },
             open: None,
             next_rows: Vec::new(),
             next_offsets: BTreeMap::new(),
@@ -77,12 +81,11 @@ impl TestRun {
     /// Closes and opens the run as a restarted gate does.
     pub fn reopen(&mut self) {
         self.open = None;
+        let memory = IndexMemory::of(self.index_memory);
         let store = EmbeddedGateStore::new(
             &self.folder.path().to_string_lossy(),
             LogOptions::default(),
-            Box::new(|paths, layout, journal| {
-                index::open(paths, layout, journal, &ResidentPool::of(8 << 10))
-            }),
+            Box::new(move |paths, layout, journal| index::open(paths, layout, journal, &memory)),
         );
         self.open = Some(store.open_run(self.paths.run_id(), &self.layout).unwrap());
     }

@@ -42,8 +42,7 @@ impl TestRun {
                 mark_bytes: u64::MAX,
                 cached_bytes: 0,
                 journal_cached_bytes: 0,
-                index_resident_bytes: 0,
-                faults: None,
+                ..LogOptions::default()
             },
         }
     }
@@ -72,7 +71,6 @@ impl TestRun {
         let layout = RunLayout {
             admission_shards: shards,
             index_shards: 0,
-            index_shard_memory_bytes: 0,
         };
         self.store().open_run(&self.id(), &layout)
     }

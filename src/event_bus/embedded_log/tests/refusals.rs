@@ -191,7 +191,6 @@ fn a_second_writer_is_refused_by_the_lock() {
     let layout = wellspring_domain::ports::RunLayout {
         admission_shards: 1,
         index_shards: 0,
-        index_shard_memory_bytes: 0,
     };
     let refusal = store.open_run(&run.id(), &layout).err().unwrap();
     let key = layout::lock_path(&run.paths());

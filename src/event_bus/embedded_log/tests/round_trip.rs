@@ -198,7 +198,6 @@ fn a_shard_is_recovered_while_others_keep_running() {
     let layout = wellspring_domain::ports::RunLayout {
         admission_shards: 2,
         index_shards: 0,
-        index_shard_memory_bytes: 0,
     };
     let mut open = store.open_run(&run.id(), &layout).unwrap();
     let mut other = Feeder::new(&run, &open, 1);
@@ -264,7 +263,6 @@ fn a_recovered_shard_knows_the_partitions_it_has_not_written_since_the_start() {
     let layout = wellspring_domain::ports::RunLayout {
         admission_shards: 2,
         index_shards: 0,
-        index_shard_memory_bytes: 0,
     };
     let mut open = store.open_run(&run.id(), &layout).unwrap();
     let first = open.shards.remove(0); // it fails before it has written anything

@@ -1,41 +1,20 @@
-//! The memory table of an index shard, and how a shard spends its memory cap.
+//! The memory table of an index shard.
 
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
 use std::hint::black_box;
 use wellspring_domain::admission::decision::IndexEntry;
-use wellspring_domain::admission::index_format::{PAGE, Slot};
+use wellspring_domain::admission::index_format::Slot;
 use wellspring_domain::ids::Hash32;
 use wellspring_domain::prefetch::prefetch_value;
 
-/// Bytes one key costs in a table: the slot, and number and control byte at a load of at least 7/16.
-const TABLE_BYTES_PER_KEY: usize = size_of::<Slot>() + 12;
 /// How many slots ahead memory is asked for: a table is larger than the processor's cache.
 const SLOTS_AHEAD: usize = 16;
-/// Bytes one key costs while a frozen table is sorted.
-const SORT_BYTES_PER_KEY: usize = size_of::<(u64, u32)>();
-
-/// How a shard spends its cap: an active table, a frozen one while it is written, and buffers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct MemoryPlan {
-    /// Keys after which a table is frozen.
-    pub table_keys: usize,
-    /// Bytes of one read or write buffer.
-    pub buffer_bytes: usize,
-}
-
-impl MemoryPlan {
-    /// The plan for a cap in bytes.
-    pub fn of(cap: usize) -> MemoryPlan {
-        let buffer_bytes = (cap / 256).clamp(PAGE, 64 * PAGE) / PAGE * PAGE;
-        let tables = cap.saturating_sub(8 * buffer_bytes);
-        let table_keys = (tables / (2 * TABLE_BYTES_PER_KEY + SORT_BYTES_PER_KEY)).max(4);
-        MemoryPlan {
-            table_keys,
-            buffer_bytes,
-        }
-    }
-}
+/// Bytes one key costs: the slot, number and control byte at a load of at least 7/16, and its place in key order while
+/// the table is written.
+const BYTES_PER_KEY: usize = size_of::<Slot>() + 12 + size_of::<(u64, u32)>();
+/// Fewer keys than any table has room for.
+const KEYS_MIN: usize = 4;
 
 /// Keys in memory: slots in the order they came, and a hash table of their numbers.
 ///
@@ -51,8 +30,13 @@ pub struct MemTable {
 }
 
 impl MemTable {
-    /// An empty table for `limit` keys; it never grows beyond that.
-    pub fn with_limit(limit: usize) -> MemTable {
+    /// An empty table of at most so many bytes.
+    pub fn of(bytes: usize) -> MemTable {
+        MemTable::with_room((bytes / BYTES_PER_KEY).max(KEYS_MIN))
+    }
+
+    /// An empty table for so many keys; it never grows beyond that.
+    pub fn with_room(limit: usize) -> MemTable {
         MemTable {
             slots: Vec::with_capacity(limit),
             numbers: HashTable::with_capacity(limit),
@@ -61,19 +45,31 @@ impl MemTable {
         }
     }
 
-    /// The same table, full earlier until it is cleared.
-    pub fn full_at(self, limit: usize) -> MemTable {
+    /// The same table, full earlier this once.
+    ///
+    /// Keys are spread evenly, so tables of all shards that begin together would be full together. The first of each
+    /// shard has a limit of its own; from then on they take turns.
+    pub fn full_early(self, shard: u16, shards: u16) -> MemTable {
+        let part = (usize::from(shard) + 1) * self.room / usize::from(shards);
         MemTable {
-            limit: limit.min(self.room),
+            limit: part.max(1),
             ..self
         }
     }
 
-    /// Forgets every key and keeps the memory: fresh memory has to be cleared page by page.
-    pub fn clear(&mut self) {
+    /// Bytes it takes when it is full and written.
+    pub fn bytes(&self) -> usize {
+        self.room * BYTES_PER_KEY
+    }
+
+    /// The same table without keys, if it is about as large as `bytes` allow. Its memory is kept: fresh memory has to be
+    /// cleared page by page.
+    pub fn emptied(mut self, bytes: usize) -> Option<MemTable> {
         self.slots.clear();
         self.numbers.clear();
         self.limit = self.room;
+        let least = bytes - bytes / 4;
+        (least..=bytes).contains(&self.bytes()).then_some(self)
     }
 
     /// Adds a key, or replaces what was known of it.
@@ -182,19 +178,21 @@ mod tests {
     }
 
     #[test]
-    fn a_table_stays_within_what_the_plan_counts_for_it() {
-        for cap in [1 << 16, 1 << 20, 3 << 20, 64 << 20] {
-            let plan = MemoryPlan::of(cap);
-            let table = MemTable::with_limit(plan.table_keys);
-            let sorting = plan.table_keys * SORT_BYTES_PER_KEY;
-            let total = 2 * table.memory_bytes() + sorting + 8 * plan.buffer_bytes;
-            assert!(total <= cap, "{total} of {cap}");
+    fn a_table_stays_within_its_bytes() {
+        for bytes in [1 << 10, 1 << 16, 1 << 20, 3 << 20, 64 << 20] {
+            let table = MemTable::of(bytes);
+            let sorting = table.room * size_of::<(u64, u32)>();
+            let total = table.memory_bytes() + sorting;
+            assert!(
+                total <= bytes && table.bytes() <= bytes,
+                "{total} of {bytes}"
+            );
         }
     }
 
     #[test]
     fn keys_come_back_sorted_and_the_last_value_wins() {
-        let mut table = MemTable::with_limit(100);
+        let mut table = MemTable::with_room(100);
         for number in 0..100u32 {
             table.insert(&Hash32::of(&number.to_be_bytes()), entry(number));
         }
@@ -208,15 +206,20 @@ mod tests {
         let keys: Vec<Hash32> = table.sorted().map(|slot| slot.key).collect();
         assert_eq!(keys.len(), 100);
         assert!(keys.windows(2).all(|pair| pair[0] < pair[1]));
-        let memory = table.memory_bytes();
-        table.clear();
+        let (memory, bytes) = (table.memory_bytes(), table.bytes());
+        let table = table.emptied(bytes + 1).unwrap();
         assert_eq!((table.len(), table.get(&keys[0])), (0, None));
         assert_eq!(table.memory_bytes(), memory);
+        assert!(table.emptied(bytes - 1).is_none(), "it takes too much");
+        assert!(
+            MemTable::with_room(100).emptied(2 * bytes).is_none(),
+            "half of what it may take"
+        );
     }
 
     #[test]
     fn a_table_that_is_full_early_once_has_all_its_room_the_next_time() {
-        let mut table = MemTable::with_limit(10).full_at(4);
+        let mut table = MemTable::with_room(10).full_early(1, 5);
         let memory = table.memory_bytes();
         let filled = |table: &mut MemTable| {
             for number in 0u32.. {
@@ -228,7 +231,8 @@ mod tests {
             table.len()
         };
         assert_eq!(filled(&mut table), 4);
-        table.clear();
+        let bytes = table.bytes();
+        let mut table = table.emptied(bytes).unwrap();
         assert_eq!(filled(&mut table), 10);
         assert_eq!(table.memory_bytes(), memory);
     }

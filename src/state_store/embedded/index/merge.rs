@@ -15,27 +15,34 @@ const MERGE_WIDTH: usize = 4;
 /// Entries between two looks at the stop flag.
 const STOP_CHECK_EVERY: u64 = 4096;
 
-/// The runs to merge next, given their sizes oldest first: the newest group of at least
-/// [`MERGE_WIDTH`] neighbours of one size class. `base` is the size of a freshly written run.
-pub fn pick(sizes: &[u64], base: u64) -> Option<Range<usize>> {
+/// A run this many times as large as the newer ones beside it is of another size than they are.
+const OTHER_SIZE: u64 = 2;
+
+/// The runs to merge next, given their sizes oldest first: the newest group of at least [`MERGE_WIDTH`] neighbours of
+/// like size. An older run that is smaller than its newer neighbours goes with them.
+pub fn pick(sizes: &[u64]) -> Option<Range<usize>> {
     let mut end = sizes.len();
     while end > 0 {
-        let class = size_class(sizes[end - 1], base);
-        let same = sizes[..end]
-            .iter()
-            .rev()
-            .take_while(|size| size_class(**size, base) == class)
-            .count();
-        if same >= MERGE_WIDTH {
-            return Some(end - same..end);
+        let alike = alike_from(&sizes[..end]);
+        if alike >= MERGE_WIDTH {
+            return Some(end - alike..end);
         }
-        end -= same;
+        end -= alike;
     }
     None
 }
 
-fn size_class(size: u64, base: u64) -> u32 {
-    (size / base.max(1)).max(1).ilog(MERGE_WIDTH as u64)
+/// How many of the newest runs are of like size: each at most [`OTHER_SIZE`] times the mean of those newer than it.
+fn alike_from(sizes: &[u64]) -> usize {
+    let (mut sum, mut count) = (0, 0);
+    for size in sizes.iter().rev() {
+        if count > 0 && size * count >= OTHER_SIZE * sum {
+            break;
+        }
+        sum += size;
+        count += 1;
+    }
+    count as usize
 }
 
 /// Writes the merge of `runs` (oldest first) to `path`, in turns unless more of them have come together than a merge
@@ -131,29 +138,55 @@ fn prefix_of(scan: &RunScan) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::pick;
+    use proptest::prelude::*;
 
     #[test]
-    fn four_neighbours_of_one_size_class_are_merged_newest_group_first() {
-        assert_eq!(pick(&[], 10), None);
-        assert_eq!(pick(&[10, 10, 10], 10), None);
-        assert_eq!(pick(&[10, 10, 10, 10], 10), Some(0..4));
-        assert_eq!(pick(&[40, 10, 10, 12, 10], 10), Some(1..5));
-        assert_eq!(pick(&[40, 41, 42, 44, 10], 10), Some(0..4));
-        assert_eq!(pick(&[40, 41, 160, 44, 10], 10), None);
+    fn four_neighbours_of_like_size_are_merged_newest_group_first() {
+        assert_eq!(pick(&[]), None);
+        assert_eq!(pick(&[10, 10, 10]), None);
+        assert_eq!(pick(&[10, 10, 10, 10]), Some(0..4));
+        assert_eq!(pick(&[40, 10, 10, 12, 10]), Some(1..5));
+        assert_eq!(pick(&[40, 41, 42, 44, 10]), Some(0..4));
+        assert_eq!(pick(&[40, 41, 160, 44, 10]), None);
+        assert_eq!(
+            pick(&[3, 80, 90, 100]),
+            Some(0..4),
+            "a small one goes along"
+        );
     }
 
-    #[test]
-    fn the_number_of_runs_grows_with_the_logarithm_of_the_keys() {
+    /// Most runs there are at once while runs of these sizes are written and merged.
+    fn most_runs(written: impl Iterator<Item = u64>) -> usize {
         let mut sizes: Vec<u64> = Vec::new();
         let mut most = 0;
-        for _ in 0..4096 {
-            sizes.push(10);
-            while let Some(group) = pick(&sizes, 10) {
+        for size in written {
+            sizes.push(size);
+            while let Some(group) = pick(&sizes) {
                 let sum = sizes[group.clone()].iter().sum();
                 sizes.splice(group, [sum]);
             }
             most = most.max(sizes.len());
         }
-        assert!(most <= 19, "{most} runs");
+        most
+    }
+
+    #[test]
+    fn the_number_of_runs_grows_with_the_logarithm_of_the_keys() {
+        let even = most_runs(std::iter::repeat_n(10, 4096));
+        assert!(even <= 19, "{even} runs");
+        let around_a_power_of_four = most_runs((0..4096).map(|n| 63 + n % 3));
+        assert!(
+            around_a_power_of_four <= 19,
+            "{around_a_power_of_four} runs"
+        );
+    }
+
+    proptest! {
+        /// Tables grow and shrink with what other runs of traffic leave, and the last one is cut short.
+        #[test]
+        fn runs_of_any_sizes_stay_few(sizes in prop::collection::vec(1u64..1000, 2000)) {
+            let most = most_runs(sizes.into_iter());
+            prop_assert!(most <= 30, "{} runs", most);
+        }
     }
 }

@@ -8,6 +8,7 @@
 
 mod background;
 mod files;
+mod index_memory;
 mod manifest;
 mod memory;
 mod merge;
@@ -18,8 +19,9 @@ mod run_file;
 mod run_writer;
 mod shard;
 mod shared;
+mod table_pool;
 #[cfg(test)]
 mod tests;
 
+pub use index_memory::{IndexMemory, IndexMemoryCap};
 pub use recovery::{digest, index_folder, open};
-pub use resident_pool::ResidentPool;

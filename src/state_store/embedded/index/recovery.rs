@@ -2,9 +2,8 @@
 
 use super::background::Background;
 use super::files::{entry_names, remove_folder};
+use super::index_memory::IndexMemory;
 use super::manifest::{Coverage, Manifest};
-use super::memory::MemoryPlan;
-use super::resident_pool::ResidentPool;
 use super::shard::IndexShard;
 use super::shared::{ShardPlace, Shared};
 use crate::state_store::embedded::journal_source::JournalSource;
@@ -21,14 +20,14 @@ use wellspring_domain::run_paths::RunPaths;
 const INSERT_BATCH: usize = 4096;
 
 /// Opens the index of a run and brings it up to the end of the journal. The caller holds the run's
-/// lock; the shards come back in order. What they keep of their files takes memory of `pool`.
+/// lock; the shards come back in order.
 pub fn open(
     paths: &RunPaths,
     layout: &RunLayout,
     journal: &dyn JournalSource,
-    pool: &Arc<ResidentPool>,
+    memory: &IndexMemory,
 ) -> Result<Vec<Box<dyn AdmissionIndex>>, StoreError> {
-    let shards = open_shards(paths, layout, journal, pool)?;
+    let shards = open_shards(paths, layout, journal, memory)?;
     let boxed = |shard| Box::new(shard) as Box<dyn AdmissionIndex>;
     Ok(shards.into_iter().map(boxed).collect())
 }
@@ -44,10 +43,10 @@ pub fn digest(
     paths: &RunPaths,
     layout: &RunLayout,
     journal: &dyn JournalSource,
-    pool: &Arc<ResidentPool>,
+    memory: &IndexMemory,
 ) -> Result<(u64, Hash32), StoreError> {
     let (mut keys, mut sum) = (0, [0u64; 4]);
-    for shard in open_shards(paths, layout, journal, pool)? {
+    for shard in open_shards(paths, layout, journal, memory)? {
         shard.visit(&mut |slot| {
             keys += 1;
             let row = slot.entry.row;
@@ -79,10 +78,10 @@ pub(super) fn open_shards(
     paths: &RunPaths,
     layout: &RunLayout,
     journal: &dyn JournalSource,
-    pool: &Arc<ResidentPool>,
+    memory: &IndexMemory,
 ) -> Result<Vec<IndexShard>, StoreError> {
-    match try_open_shards(paths, layout, journal, pool) {
-        Err(StoreError::Damaged { .. }) => try_open_shards(paths, layout, journal, pool),
+    match try_open_shards(paths, layout, journal, memory) {
+        Err(StoreError::Damaged { .. }) => try_open_shards(paths, layout, journal, memory),
         opened_or_refused => opened_or_refused,
     }
 }
@@ -91,7 +90,7 @@ fn try_open_shards(
     paths: &RunPaths,
     layout: &RunLayout,
     journal: &dyn JournalSource,
-    pool: &Arc<ResidentPool>,
+    memory: &IndexMemory,
 ) -> Result<Vec<IndexShard>, StoreError> {
     let root = index_folder(paths);
     drop_other_layout(&root, layout.index_shards)?;
@@ -103,11 +102,12 @@ fn try_open_shards(
             shard,
             index_shards: layout.index_shards,
             folder: root.join(shard_name(shard)),
-            plan: MemoryPlan::of(layout.index_shard_memory_bytes),
-            pool: Arc::clone(pool),
+            buffer_bytes: memory.tables.buffer_bytes(),
+            pool: Arc::clone(&memory.resident),
         };
         let shared = open_or_drop(place, &ends)?;
-        shards.push(IndexShard::new(shared, Arc::clone(&background)));
+        let background = Arc::clone(&background);
+        shards.push(IndexShard::new(shared, background, &memory.tables));
     }
     for admission_shard in ends.keys() {
         insert_tail(&mut shards, journal, *admission_shard)?;

@@ -4,7 +4,8 @@ use super::background::Background;
 use super::manifest::Coverage;
 use super::memory::MemTable;
 use super::merge::MergedScan;
-use super::shared::{ShardPlace, Shared, View};
+use super::shared::{Shared, View};
+use super::table_pool::{TableLease, TablePool};
 use std::sync::Arc;
 use wellspring_domain::admission::decision::{IndexEntry, RowRef};
 use wellspring_domain::admission::index_format::Slot;
@@ -17,6 +18,8 @@ pub struct IndexShard {
     shared: Arc<Shared>,
     background: Arc<Background>,
     active: MemTable,
+    /// What the active table and the frozen one may take.
+    lease: TableLease,
     /// Journal rows whose keys are in the active table or behind it.
     inserted: Coverage,
     page: Vec<u8>,
@@ -24,10 +27,12 @@ pub struct IndexShard {
 
 impl IndexShard {
     /// A shard over its opened runs.
-    pub fn new(shared: Shared, background: Arc<Background>) -> IndexShard {
-        let room = shared.place.plan.table_keys;
+    pub fn new(shared: Shared, background: Arc<Background>, tables: &Arc<TablePool>) -> IndexShard {
+        let (lease, bytes) = tables.lease();
+        let place = &shared.place;
         IndexShard {
-            active: MemTable::with_limit(room).full_at(first_limit(&shared.place)),
+            active: MemTable::of(bytes).full_early(place.shard, place.index_shards),
+            lease,
             inserted: shared.coverage(),
             shared: Arc::new(shared),
             background,
@@ -44,7 +49,7 @@ impl IndexShard {
     pub fn visit(&self, visit: &mut dyn FnMut(&Slot)) -> Result<(), StoreError> {
         self.shared.settle()?;
         let View { runs, .. } = self.shared.view()?;
-        let mut merged = MergedScan::new(&runs, self.shared.place.plan.buffer_bytes)?;
+        let mut merged = MergedScan::new(&runs, self.shared.place.buffer_bytes)?;
         while let Some(slot) = merged.next()? {
             if self.active.get(&slot.key).is_none() {
                 visit(&slot);
@@ -55,8 +60,13 @@ impl IndexShard {
     }
 
     fn freeze(&mut self) -> Result<(), StoreError> {
-        let full = std::mem::replace(&mut self.active, MemTable::with_limit(0));
-        self.active = self.shared.freeze(full, self.inserted.clone())?;
+        let full = std::mem::replace(&mut self.active, MemTable::with_room(0));
+        let full_bytes = full.bytes();
+        let written = self.shared.freeze(full, self.inserted.clone())?;
+        let bytes = self.lease.next_table(full_bytes);
+        self.active = written
+            .and_then(|table| table.emptied(bytes))
+            .unwrap_or_else(|| MemTable::of(bytes));
         self.background.write(&self.shared)
     }
 
@@ -76,13 +86,6 @@ impl IndexShard {
         }
         Ok(())
     }
-}
-
-/// Keys are spread evenly, so tables that begin together would be full together. The first of each shard has a
-/// limit of its own; from then on they take turns.
-fn first_limit(place: &ShardPlace) -> usize {
-    let part = (usize::from(place.shard) + 1) * place.plan.table_keys;
-    (part / usize::from(place.index_shards)).max(1)
 }
 
 impl AdmissionIndex for IndexShard {

@@ -2,7 +2,7 @@
 
 use super::files::{entry_names, failed, remove_file};
 use super::manifest::{self, Coverage, Manifest, run_path};
-use super::memory::{MemTable, MemoryPlan};
+use super::memory::MemTable;
 use super::merge;
 use super::resident_pool::ResidentPool;
 use super::rests::Turns;
@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use wellspring_domain::ports::StoreError;
 
-/// Which shard of how many, where it lies, and how it spends its memory.
+/// Which shard of how many, where it lies, and its memory beside tables.
 #[derive(Clone, Debug)]
 pub struct ShardPlace {
     /// This shard.
@@ -22,8 +22,8 @@ pub struct ShardPlace {
     pub index_shards: u16,
     /// Folder of the shard.
     pub folder: PathBuf,
-    /// How the cap is spent.
-    pub plan: MemoryPlan,
+    /// Bytes of one read or write buffer.
+    pub buffer_bytes: usize,
     /// Memory for what is kept of runs.
     pub pool: Arc<ResidentPool>,
 }
@@ -120,9 +120,13 @@ impl Shared {
         self.lock().coverage.clone()
     }
 
-    /// Takes a full table to be written and gives an empty one for it. Waits while the one before it is being
-    /// written: this is what bounds the memory.
-    pub fn freeze(&self, table: MemTable, coverage: Coverage) -> Result<MemTable, StoreError> {
+    /// Takes a full table to be written and gives back the one before it, for its memory to be filled again. Waits
+    /// while that one is being written: this is what bounds the memory.
+    pub fn freeze(
+        &self,
+        table: MemTable,
+        coverage: Coverage,
+    ) -> Result<Option<MemTable>, StoreError> {
         let spare = {
             let mut state = self.wait_until_written()?;
             self.hurry(false);
@@ -133,11 +137,7 @@ impl Shared {
             state.spare.take()
         };
         // A lookup may still read the table that was written.
-        let next = spare.and_then(Arc::into_inner).map(|mut table| {
-            table.clear();
-            table
-        });
-        Ok(next.unwrap_or_else(|| MemTable::with_limit(self.place.plan.table_keys)))
+        Ok(spare.and_then(Arc::into_inner))
     }
 
     /// Says whether the frozen table is written without rests from now on.
@@ -208,8 +208,7 @@ impl Shared {
             (table, state.take_run_id())
         };
         let path = run_path(&self.place.folder, id);
-        let mut writer =
-            RunWriter::create(&path, table.len() as u64, self.place.plan.buffer_bytes)?;
+        let mut writer = RunWriter::create(&path, table.len() as u64, self.place.buffer_bytes)?;
         let is_set = |flag: &AtomicBool| flag.load(Ordering::Relaxed);
         let mut turns = Turns::new(|| is_set(&self.in_a_hurry) || is_set(stop));
         for slot in table.sorted() {
@@ -243,13 +242,13 @@ impl Shared {
             let mut state = self.lock();
             state.check()?;
             let sizes: Vec<u64> = state.runs.iter().map(|run| run.entries()).collect();
-            let Some(range) = merge::pick(&sizes, self.place.plan.table_keys as u64) else {
+            let Some(range) = merge::pick(&sizes) else {
                 return Ok(false);
             };
             (state.runs[range].to_vec(), state.take_run_id())
         };
         let path = run_path(&self.place.folder, id);
-        if !merge::merge(&group, &path, self.place.plan.buffer_bytes, stop)? {
+        if !merge::merge(&group, &path, self.place.buffer_bytes, stop)? {
             return Ok(false);
         }
         let going = group.iter().map(|run| run.memory_bytes()).sum();

@@ -1,14 +1,15 @@
 //! The index against a plain map, over freezes, merges, reopens and damage.
 
 use super::recovery::{index_folder, open_shards};
+use super::resident_pool::ResidentPool;
 use super::shard::IndexShard;
-use super::{ResidentPool, digest, open};
+use super::table_pool::TablePool;
+use super::{IndexMemory, digest, open};
 use crate::state_store::embedded::journal_source::{JournalSource, RowSpan, VisitRow};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
-use std::sync::Arc;
 use wellspring_domain::admission::decision::{IndexEntry, RowRef};
 use wellspring_domain::admission::index_format::Slot;
 use wellspring_domain::admission::journal_row::JournalRow;
@@ -96,11 +97,21 @@ struct Fixture {
     _folder: tempfile::TempDir,
     paths: RunPaths,
     layout: RunLayout,
-    pool: Arc<ResidentPool>,
+    memory: IndexMemory,
     journal: KeyJournal,
 }
 
-/// Two shards whose tables hold a few hundred keys, so that freezes and merges happen soon.
+/// Memory for tables of two shards of a few dozen keys each, so that freezes and merges happen soon.
+const TABLE_BYTES: usize = 96 << 10;
+
+fn memory(tables: usize, resident: usize) -> IndexMemory {
+    IndexMemory {
+        tables: TablePool::of(tables, 2),
+        resident: ResidentPool::of(resident),
+    }
+}
+
+/// Two shards.
 fn fixture() -> Fixture {
     let folder = tempfile::tempdir().unwrap();
     let run = PlatformRunId::parse("platform_20260101T000000Z").unwrap();
@@ -110,20 +121,19 @@ fn fixture() -> Fixture {
         layout: RunLayout {
             admission_shards: 1,
             index_shards: 2,
-            index_shard_memory_bytes: 18 << 10,
         },
-        pool: ResidentPool::of(12 << 10),
+        memory: memory(TABLE_BYTES, 12 << 10),
         journal: KeyJournal::default(),
     }
 }
 
 impl Fixture {
     fn digest(&self) -> Result<(u64, Hash32), StoreError> {
-        digest(&self.paths, &self.layout, &self.journal, &self.pool)
+        digest(&self.paths, &self.layout, &self.journal, &self.memory)
     }
 
     fn open(&self) -> Vec<IndexShard> {
-        open_shards(&self.paths, &self.layout, &self.journal, &self.pool).unwrap()
+        open_shards(&self.paths, &self.layout, &self.journal, &self.memory).unwrap()
     }
 
     /// Admits `numbers` and inserts them as a gate does.
@@ -202,15 +212,13 @@ fn keys_survive_freezes_merges_and_reopening_and_only_the_tail_is_read_again() {
 fn memory_stays_within_the_cap_however_many_keys_come() {
     let mut fixture = fixture();
     // Room for whole filters of the first runs only.
-    fixture.layout.index_shard_memory_bytes = 120 << 10;
     let pool = 8 << 10;
-    fixture.pool = ResidentPool::of(pool);
+    fixture.memory = memory(TABLE_BYTES, pool);
     let mut shards = fixture.open();
     for thousand in 0..20 {
         fixture.admit(&mut shards, thousand * 1000..(thousand + 1) * 1000);
         let bytes: usize = shards.iter().map(|shard| shard.memory_bytes()).sum();
-        let cap = shards.len() * fixture.layout.index_shard_memory_bytes + pool;
-        assert!(bytes <= cap, "{bytes} of {cap} bytes");
+        assert!(bytes <= TABLE_BYTES + pool, "{bytes} bytes");
     }
     assert_holds(&mut shards, &fixture.journal);
 }
@@ -262,7 +270,7 @@ fn a_run_file_damaged_anywhere_is_found_and_made_again_from_the_journal() {
         drop(shards);
         let mut shards = fixture.open();
         let left = fs::read(&path).ok();
-        assert_ne!(left, Some(broken), "byte {at}: damage was not noticed");
+        assert!(left != Some(broken), "byte {at}: damage was not noticed");
         assert_holds(&mut shards, &fixture.journal);
         shards
             .iter()
@@ -287,7 +295,7 @@ fn a_file_of_an_unknown_version_is_refused_by_name() {
         &fixture.paths,
         &fixture.layout,
         &fixture.journal,
-        &fixture.pool,
+        &fixture.memory,
     )
     .err()
     .unwrap();
@@ -325,7 +333,7 @@ fn the_digest_does_not_depend_on_how_keys_are_spread_over_files() {
     drop(shards);
     let spread = fixture.digest().unwrap();
     fs::remove_dir_all(index_folder(&fixture.paths)).unwrap();
-    fixture.layout.index_shard_memory_bytes = 8 << 20;
+    fixture.memory = memory(16 << 20, 0);
     let in_memory = fixture.digest().unwrap();
     assert_eq!(spread, in_memory);
     assert_eq!(spread.0, 3000);

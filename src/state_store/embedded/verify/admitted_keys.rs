@@ -2,7 +2,7 @@
 //! bounded memory.
 
 use super::report::Differences;
-use crate::state_store::embedded::index::{self, ResidentPool};
+use crate::state_store::embedded::index::{self, IndexMemory, IndexMemoryCap};
 use crate::state_store::embedded::journal_source::JournalSource;
 use wellspring_domain::admission::decision::{IndexEntry, RowRef};
 use wellspring_domain::admission::receipt::segment_receipt_ref;
@@ -10,10 +10,11 @@ use wellspring_domain::ids::Hash32;
 use wellspring_domain::ports::{AdmissionIndex, RunLayout, StoreError};
 use wellspring_domain::run_paths::RunPaths;
 
-/// Memory the scratch index may take for its tables; the rest goes to a temporary folder.
-const TABLE_BYTES: usize = 72 << 20;
-/// Memory it may take for filters.
-const RESIDENT_BYTES: usize = 24 << 20;
+/// Memory the scratch index may take; the rest goes to a temporary folder.
+const MEMORY: IndexMemoryCap = IndexMemoryCap {
+    bytes: 96 << 20,
+    shards_max: 1,
+};
 /// Keys looked up at once.
 const BATCH: usize = 1024;
 
@@ -38,11 +39,10 @@ impl AdmittedKeys {
         let layout = RunLayout {
             admission_shards: 1,
             index_shards: 1,
-            index_shard_memory_bytes: TABLE_BYTES,
         };
         let places = RunPaths::new(&scratch.path().to_string_lossy(), paths.run_id());
         Ok(AdmittedKeys {
-            shards: index::open(&places, &layout, journal, &ResidentPool::of(RESIDENT_BYTES))?,
+            shards: index::open(&places, &layout, journal, &IndexMemory::of(MEMORY))?,
             _scratch: scratch,
         })
     }
