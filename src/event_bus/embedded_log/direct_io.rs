@@ -1,4 +1,4 @@
-//! Large writes around the page cache.
+//! Large reads and writes around the page cache.
 //!
 //! A page in the cache costs more than the copy into it: it has to be found, mapped to the disk, written back and let
 //! go of again, which is several times what handing the bytes to the disk costs. So whole blocks of a large append go
@@ -19,16 +19,29 @@ use wellspring_domain::admission::line_memory::BLOCK;
 pub const DIRECT_BYTES: usize = 250 * BLOCK;
 
 /// Memory that begins at a block boundary, for bytes that do not.
+#[derive(Debug)]
 pub struct BlockMemory {
     memory: Vec<u8>,
     start: usize,
 }
 
-impl Default for BlockMemory {
-    fn default() -> BlockMemory {
-        let memory = vec![0; DIRECT_BYTES + BLOCK];
+impl BlockMemory {
+    /// So many bytes, all zero.
+    pub fn of(bytes: usize) -> BlockMemory {
+        let memory = vec![0; bytes + BLOCK];
         let start = memory.as_ptr().addr().next_multiple_of(BLOCK) - memory.as_ptr().addr();
         BlockMemory { memory, start }
+    }
+
+    /// All its bytes.
+    pub fn bytes(&self) -> &[u8] {
+        &self.memory[self.start..][..self.memory.len() - BLOCK]
+    }
+
+    /// All its bytes, to be changed.
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        let length = self.memory.len() - BLOCK;
+        &mut self.memory[self.start..][..length]
     }
 }
 
@@ -46,12 +59,13 @@ pub fn at_boundary<'b>(
         *checksum = crc32c_append(*checksum, bytes);
         return bytes;
     }
-    memory.get_or_insert_default().copy(bytes, checksum)
+    let memory = memory.get_or_insert_with(|| BlockMemory::of(DIRECT_BYTES));
+    memory.copy(bytes, checksum)
 }
 
 impl BlockMemory {
     fn copy(&mut self, bytes: &[u8], checksum: &mut u32) -> &[u8] {
-        let copy = &mut self.memory[self.start..self.start + bytes.len()];
+        let copy = &mut self.bytes_mut()[..bytes.len()];
         for (to, from) in copy.chunks_mut(COPY_BYTES).zip(bytes.chunks(COPY_BYTES)) {
             to.copy_from_slice(from);
             *checksum = crc32c_append(*checksum, to);
@@ -60,20 +74,37 @@ impl BlockMemory {
     }
 }
 
-/// A file opened for writes around the page cache.
+/// A file opened for reads or writes around the page cache.
+#[derive(Debug)]
 pub struct DirectFile {
     file: File,
 }
 
 impl DirectFile {
-    /// Opens a file that exists; none where the file system has no such writes.
+    /// Opens a file that exists for writes; none where the file system has no such writes.
     pub fn open(path: &Path) -> Option<DirectFile> {
+        DirectFile::open_as(OpenOptions::new().write(true), path)
+    }
+
+    /// Opens a file for reads; none where the file system has no such reads, or the file is gone.
+    pub fn open_to_read(path: &Path) -> Option<DirectFile> {
+        DirectFile::open_as(OpenOptions::new().read(true), path)
+    }
+
+    fn open_as(options: &mut OpenOptions, path: &Path) -> Option<DirectFile> {
         let direct = OFlags::DIRECT.bits() as i32;
-        let file = OpenOptions::new()
-            .write(true)
-            .custom_flags(direct)
-            .open(path);
+        let file = options.custom_flags(direct).open(path);
         file.ok().map(|file| DirectFile { file })
+    }
+
+    /// Fills `blocks`, whole blocks of memory at a boundary, from a block boundary of the file on. False when nothing was
+    /// read because the disk has larger blocks.
+    pub fn read_blocks(&self, blocks: &mut [u8], offset: u64) -> io::Result<bool> {
+        match self.file.read_exact_at(blocks, offset) {
+            Ok(()) => Ok(true),
+            Err(cause) if cause.kind() == io::ErrorKind::InvalidInput => Ok(false),
+            Err(cause) => Err(cause),
+        }
     }
 
     /// Writes the whole blocks at the front of `bytes` and gives their length. Nothing is written where that is not
@@ -130,7 +161,7 @@ mod tests {
             let bytes: Vec<u8> = (0..blocks * BLOCK + rest).map(|at| (at / 7) as u8).collect();
             // A file system without direct writes has nothing to show.
             if let Some(direct) = DirectFile::open(&path) {
-                let mut memory = BlockMemory::default();
+                let mut memory = BlockMemory::of(DIRECT_BYTES);
                 let copy = memory.copy(&bytes, &mut 0);
                 prop_assert_eq!(direct.write_blocks(&copy[1..], before as u64).unwrap(), 0);
                 let written = direct.write_blocks(copy, before as u64).unwrap();
@@ -140,7 +171,13 @@ mod tests {
                 }
                 let mut expected = vec![1; before];
                 expected.extend_from_slice(&bytes[..written]);
-                prop_assert_eq!(std::fs::read(&path).unwrap(), expected);
+                prop_assert_eq!(std::fs::read(&path).unwrap(), &expected[..]);
+                let whole = expected.len() / BLOCK * BLOCK;
+                let mut read = BlockMemory::of(whole);
+                let reader = DirectFile::open_to_read(&path).unwrap();
+                if reader.read_blocks(read.bytes_mut(), 0).unwrap() {
+                    prop_assert_eq!(read.bytes(), &expected[..whole]);
+                }
             }
         }
     }

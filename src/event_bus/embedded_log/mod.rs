@@ -22,7 +22,7 @@ pub mod bus_reader;
 mod bus_recovery;
 mod cache_window;
 mod decision_log;
-mod direct_io;
+pub mod direct_io;
 pub mod disk;
 pub mod format;
 pub mod frame_decode;

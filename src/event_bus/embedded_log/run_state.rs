@@ -19,7 +19,7 @@ use wellspring_domain::run_paths::RunPaths;
 pub const CACHED_BYTES_DEFAULT: u64 = 0;
 
 /// What readers of a journal, first of all the gate's own projections, may lag behind and still read from memory.
-const JOURNAL_CACHED_BYTES: u64 = 256 << 20;
+const JOURNAL_CACHED_BYTES: u64 = 64 << 20;
 
 /// How the embedded log works. [`LogOptions::default`] is what production uses.
 #[derive(Clone)]

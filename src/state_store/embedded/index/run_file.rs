@@ -4,7 +4,11 @@
 use super::files::{damaged, failed};
 use super::resident_pool::{ResidentLease, ResidentPool};
 use crate::checksum::{crc32c, crc32c_append};
+use crate::event_bus::embedded_log::direct_io::{BlockMemory, DirectFile};
+use rustix::fs::Advice;
 use std::fs::File;
+use std::num::NonZeroU64;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -29,6 +33,14 @@ pub struct Run {
     filter: Section,
     index: Section,
     lease: ResidentLease,
+}
+
+/// Memory that lookups use again.
+#[derive(Default)]
+pub struct LookupMemory {
+    page: Vec<u8>,
+    /// Numbers of keys whose block must be read, and how many blocks begin before the key or with it.
+    candidates: Vec<(usize, u64)>,
 }
 
 /// A part of the file that may be held in memory.
@@ -99,23 +111,41 @@ impl Run {
         self.lease.bytes()
     }
 
-    /// Looks up the keys that are still missing in `found`. `page` is scratch space.
+    /// Looks up the keys that are still missing in `found`.
     pub fn lookup_missing(
         &self,
         keys: &[Hash32],
         found: &mut [Option<IndexEntry>],
-        page: &mut Vec<u8>,
+        memory: &mut LookupMemory,
     ) -> Result<(), StoreError> {
-        let groups = keys.chunks(LINES_AT_ONCE);
-        for (keys, found) in groups.zip(found.chunks_mut(LINES_AT_ONCE)) {
-            self.fetch_lines(keys);
-            for (key, slot) in keys.iter().zip(found) {
-                if slot.is_none() && self.may_hold(key)? {
-                    *slot = self.find(key, page)?;
-                }
+        memory.candidates.clear();
+        for (number, key) in keys.iter().enumerate() {
+            if number % LINES_AT_ONCE == 0 {
+                let group = &keys[number..];
+                self.fetch_lines(&group[..LINES_AT_ONCE.min(group.len())]);
+            }
+            if found[number].is_none() && self.may_hold(key)? {
+                let behind = self.blocks_where(|first| first <= key.leading_u64())?;
+                memory.candidates.push((number, behind));
             }
         }
+        self.ask_for_blocks(&memory.candidates);
+        for (number, behind) in &memory.candidates {
+            found[*number] = self.find(&keys[*number], *behind, &mut memory.page)?;
+        }
         Ok(())
+    }
+
+    /// Has the disk read the blocks of several candidates at once, so that one wait is for all of them. Only a hint.
+    fn ask_for_blocks(&self, candidates: &[(usize, u64)]) {
+        if candidates.len() < 2 {
+            return;
+        }
+        for (_, behind) in candidates {
+            let block = self.block_at(behind.saturating_sub(1));
+            let length = NonZeroU64::new(PAGE as u64);
+            let _ = rustix::fs::fadvise(&self.file, block, length, Advice::WillNeed);
+        }
     }
 
     /// Reads a byte of every key's filter line, with nothing between that waits for one: lines lie anywhere in
@@ -145,11 +175,15 @@ impl Run {
         Ok(filter_may_hold(&line, key))
     }
 
-    /// Reads the block that may hold the key; blocks before it only while they begin with the key's
-    /// own leading bytes.
-    fn find(&self, key: &Hash32, page: &mut Vec<u8>) -> Result<Option<IndexEntry>, StoreError> {
+    /// Reads the last of the first `behind` blocks, which may hold the key; blocks before it only while they begin with
+    /// the key's own leading bytes.
+    fn find(
+        &self,
+        key: &Hash32,
+        mut behind: u64,
+        page: &mut Vec<u8>,
+    ) -> Result<Option<IndexEntry>, StoreError> {
         let prefix = key.leading_u64();
-        let mut behind = self.blocks_where(|first| first <= prefix)?;
         while behind > 0 {
             behind -= 1;
             self.read_block(behind, page)?;
@@ -263,12 +297,13 @@ fn read_section(
     Ok((sum == crc).then_some(section))
 }
 
-/// All entries of a run in key order, read in big pieces.
+/// All entries of a run in key order, read in big pieces, around the page cache where that is possible.
 pub struct RunScan {
     run: Arc<Run>,
-    buffer: Vec<u8>,
-    buffer_bytes: usize,
-    position: usize,
+    direct: Option<DirectFile>,
+    buffer: BlockMemory,
+    /// What of the buffer was read and is not decoded yet.
+    unread: Range<usize>,
     next_block: u64,
     slots: Vec<Slot>,
 }
@@ -277,10 +312,10 @@ impl RunScan {
     /// Starts at the first entry.
     pub fn new(run: Arc<Run>, buffer_bytes: usize) -> Result<RunScan, StoreError> {
         let mut scan = RunScan {
+            direct: DirectFile::open_to_read(&run.path),
             run,
-            buffer: Vec::new(),
-            buffer_bytes: buffer_bytes.max(PAGE) / PAGE * PAGE,
-            position: 0,
+            buffer: BlockMemory::of(buffer_bytes.next_multiple_of(PAGE)),
+            unread: 0..0,
             next_block: 0,
             slots: Vec::new(),
         };
@@ -310,22 +345,29 @@ impl RunScan {
 
     /// Decodes one block into `slots`, last entry first, reading ahead when the buffer is used up.
     fn read_slots(&mut self) -> Result<(), StoreError> {
-        if self.position == self.buffer.len() {
-            let left = (self.run.header.blocks - self.next_block) as usize;
-            let bytes = self.buffer_bytes.min(left.saturating_mul(PAGE));
-            self.buffer.resize(bytes, 0);
-            self.position = 0;
-            let at = self.run.block_at(self.next_block);
-            let read = self.run.file.read_exact_at(&mut self.buffer, at);
-            read.map_err(failed("read", &self.run.path))?;
+        if self.unread.is_empty() {
+            self.read_ahead().map_err(failed("read", &self.run.path))?;
         }
-        let page = &self.buffer[self.position..self.position + PAGE];
+        let page = &self.buffer.bytes()[self.unread.start..][..PAGE];
         let view = decode_block(page, crc32c)
             .map_err(|error| self.run.damaged_at(self.next_block, &error))?;
         self.slots
             .extend((0..view.len()).rev().map(|index| view.slot(index)));
-        self.position += PAGE;
+        self.unread.start += PAGE;
         self.next_block += 1;
+        Ok(())
+    }
+
+    fn read_ahead(&mut self) -> std::io::Result<()> {
+        let left = (self.run.header.blocks - self.next_block) as usize;
+        let bytes = (self.buffer.bytes().len()).min(left.saturating_mul(PAGE));
+        let at = self.run.block_at(self.next_block);
+        let blocks = &mut self.buffer.bytes_mut()[..bytes];
+        let direct = self.direct.as_ref();
+        if !direct.map_or(Ok(false), |file| file.read_blocks(blocks, at))? {
+            self.run.file.read_exact_at(blocks, at)?;
+        }
+        self.unread = 0..bytes;
         Ok(())
     }
 }

@@ -3,14 +3,16 @@
 //! The file has a temporary name until [`RunWriter::finish`] has synced and renamed it, so a run that
 //! has its name is whole.
 
-use super::files::{failed, sync_folder};
+use super::files::{failed, remove_file, sync_folder};
 use crate::checksum::{crc32c, crc32c_append};
+use crate::event_bus::embedded_log::direct_io::BlockMemory;
+use crate::event_bus::embedded_log::disk::LogFile;
 use crate::failpoints::{Artefact, Operation, Step, around, writing};
-use std::fs::{self, File};
-use std::os::unix::fs::FileExt;
+use std::fs;
 use std::path::{Path, PathBuf};
 use wellspring_domain::admission::index_format::{
-    BLOCK_ENTRIES, FILTER_LINE, PAGE, RunHeader, Slot, encode_block, filter_add, filter_line_of,
+    BLOCK_ENTRIES, FILTER_LINE, PAGE, RunHeader, Slot, end_block, filter_add, filter_line_of,
+    put_entry,
 };
 use wellspring_domain::ids::Hash32;
 use wellspring_domain::ports::StoreError;
@@ -23,15 +25,15 @@ const RUN_SYNC: Step = Step(Artefact::IndexRun, Operation::Sync);
 const RUN_RENAME: Step = Step(Artefact::IndexRun, Operation::Rename);
 const RUN_FOLDER_SYNC: Step = Step(Artefact::IndexRun, Operation::FolderSync);
 
-/// Bytes of blocks that are synced together while a run is written. A sync of the decision log waits for the device
-/// to take what it was given before, so a whole run must not be given to it at once.
+/// Bytes of blocks that are synced together while a run is written through the page cache. A sync of the decision log
+/// waits for the device to take what it was given before, so a whole run must not be given to it at once.
 const SYNCED_BYTES: u64 = 1 << 20;
 
 /// A run being written.
 pub struct RunWriter {
     path: PathBuf,
     temporary: PathBuf,
-    file: File,
+    file: LogFile,
     header: RunHeader,
     filter: SectionWriter,
     index: SectionWriter,
@@ -40,16 +42,19 @@ pub struct RunWriter {
     unsynced_from: u64,
     line: [u8; FILTER_LINE],
     line_number: u64,
-    pending: Vec<Slot>,
+    /// Entries in the block that is being filled.
+    block_entries: usize,
     last_key: Option<Hash32>,
 }
 
-/// A part of the file that grows through a buffer.
+/// A part of the file that begins at a page and grows through a buffer of whole pages, around the page cache where that
+/// is possible: nobody reads soon what is written here.
 struct SectionWriter {
     at: u64,
-    buffer: Vec<u8>,
-    buffer_bytes: usize,
-    crc: u32,
+    buffer: BlockMemory,
+    filled: usize,
+    /// Of all bytes so far, if anybody wants it.
+    crc: Option<u32>,
 }
 
 impl RunWriter {
@@ -60,20 +65,21 @@ impl RunWriter {
         buffer_bytes: usize,
     ) -> Result<RunWriter, StoreError> {
         let temporary = temporary_path(path);
-        let file = File::create(&temporary).map_err(failed("create", &temporary))?;
+        remove_file(&temporary)?;
+        let file = LogFile::open_for_appends(&temporary, &None)?;
         let header = RunHeader::reserve(entries_max);
         Ok(RunWriter {
             path: path.to_owned(),
             temporary,
             file,
             header,
-            filter: SectionWriter::new(header.filter_at, buffer_bytes),
-            index: SectionWriter::new(header.index_at, buffer_bytes),
-            blocks: SectionWriter::new(header.blocks_at, buffer_bytes),
+            filter: SectionWriter::new(header.filter_at, buffer_bytes, Some(0)),
+            index: SectionWriter::new(header.index_at, buffer_bytes, Some(0)),
+            blocks: SectionWriter::new(header.blocks_at, buffer_bytes, None),
             unsynced_from: header.blocks_at,
             line: [0; FILTER_LINE],
             line_number: 0,
-            pending: Vec::with_capacity(BLOCK_ENTRIES),
+            block_entries: 0,
             last_key: None,
         })
     }
@@ -88,9 +94,14 @@ impl RunWriter {
         let line = filter_line_of(&slot.key, self.header.filter_lines);
         self.fill_lines(line)?;
         filter_add(&mut self.line, &slot.key);
-        self.pending.push(*slot);
+        if self.block_entries == 0 {
+            let prefix = slot.key.leading_u64().to_be_bytes();
+            self.index.push(&self.file, &prefix)?;
+        }
+        put_entry(self.blocks.page(), self.block_entries, slot);
         self.header.entries += 1;
-        match self.pending.len() {
+        self.block_entries += 1;
+        match self.block_entries {
             BLOCK_ENTRIES => self.end_block(),
             _room => Ok(()),
         }
@@ -99,9 +110,7 @@ impl RunWriter {
     /// Writes filter lines until `line` is the current one.
     fn fill_lines(&mut self, line: u64) -> Result<(), StoreError> {
         while self.line_number < line {
-            self.filter
-                .push(&self.file, &self.line)
-                .map_err(failed("write", &self.temporary))?;
+            self.filter.push(&self.file, &self.line)?;
             self.line = [0; FILTER_LINE];
             self.line_number += 1;
         }
@@ -109,24 +118,19 @@ impl RunWriter {
     }
 
     fn end_block(&mut self) -> Result<(), StoreError> {
-        let Some(first) = self.pending.first() else {
+        if self.block_entries == 0 {
             return Ok(());
-        };
-        let prefix = first.key.leading_u64().to_be_bytes();
-        let mut page = Vec::with_capacity(PAGE);
-        encode_block(&self.pending, &mut page, crc32c);
-        self.pending.clear();
+        }
+        end_block(self.blocks.page(), self.block_entries, crc32c);
+        self.block_entries = 0;
         self.header.blocks += 1;
-        self.index
-            .push(&self.file, &prefix)
-            .and_then(|()| self.blocks.push(&self.file, &page))
-            .and_then(|()| self.sync_some())
-            .map_err(failed("write", &self.temporary))
+        self.blocks.advance(&self.file, PAGE)?;
+        self.sync_some()
     }
 
     /// Syncs when so much was written since the last time. What is promised is synced at the end.
-    fn sync_some(&mut self) -> std::io::Result<()> {
-        if self.blocks.at - self.unsynced_from < SYNCED_BYTES {
+    fn sync_some(&mut self) -> Result<(), StoreError> {
+        if self.file.writes_blocks() || self.blocks.at - self.unsynced_from < SYNCED_BYTES {
             return Ok(());
         }
         self.unsynced_from = self.blocks.at;
@@ -137,18 +141,16 @@ impl RunWriter {
     pub fn finish(mut self) -> Result<(), StoreError> {
         self.end_block()?;
         self.fill_lines(self.header.filter_lines)?;
-        let write = |writer: &mut RunWriter| -> std::io::Result<()> {
-            for section in [&mut writer.filter, &mut writer.index, &mut writer.blocks] {
-                section.flush(&writer.file)?;
-            }
-            writer.header.filter_crc = writer.filter.crc;
-            writer.header.index_crc = writer.index.crc;
-            let page = writer.header.encode(crc32c);
-            writing(RUN_WRITE, &page, |page| writer.file.write_all_at(page, 0))?;
-            around(RUN_SYNC, || writer.file.sync_all())?;
-            around(RUN_RENAME, || fs::rename(&writer.temporary, &writer.path))
-        };
-        write(&mut self).map_err(failed("write", &self.temporary))?;
+        for section in [&mut self.filter, &mut self.index, &mut self.blocks] {
+            section.flush(&self.file)?;
+        }
+        self.header.filter_crc = self.filter.crc.unwrap_or_default();
+        self.header.index_crc = self.index.crc.unwrap_or_default();
+        let page = self.header.encode(crc32c);
+        writing(RUN_WRITE, &page, |page| self.file.write_at(page, 0))?;
+        around(RUN_SYNC, || self.file.sync_all())?;
+        around(RUN_RENAME, || fs::rename(&self.temporary, &self.path))
+            .map_err(failed("rename", &self.temporary))?;
         around(RUN_FOLDER_SYNC, || {
             self.path.parent().map_or(Ok(()), sync_folder)
         })
@@ -162,28 +164,42 @@ impl RunWriter {
 }
 
 impl SectionWriter {
-    fn new(at: u64, buffer_bytes: usize) -> SectionWriter {
+    fn new(at: u64, buffer_bytes: usize, crc: Option<u32>) -> SectionWriter {
         SectionWriter {
             at,
-            buffer: Vec::new(),
-            buffer_bytes,
-            crc: 0,
+            buffer: BlockMemory::of(buffer_bytes.next_multiple_of(PAGE)),
+            filled: 0,
+            crc,
         }
     }
 
-    fn push(&mut self, file: &File, bytes: &[u8]) -> std::io::Result<()> {
-        self.buffer.extend_from_slice(bytes);
-        match self.buffer.len() >= self.buffer_bytes {
+    /// The page behind all that was pushed, where only whole pages are.
+    fn page(&mut self) -> &mut [u8; PAGE] {
+        let page = self.buffer.bytes_mut()[self.filled..].first_chunk_mut();
+        page.expect("a full buffer is written at once, and it holds whole pages")
+    }
+
+    /// Adds bytes whose number divides a page.
+    fn push(&mut self, file: &LogFile, bytes: &[u8]) -> Result<(), StoreError> {
+        self.buffer.bytes_mut()[self.filled..][..bytes.len()].copy_from_slice(bytes);
+        self.advance(file, bytes.len())
+    }
+
+    /// Takes so many bytes as pushed.
+    fn advance(&mut self, file: &LogFile, bytes: usize) -> Result<(), StoreError> {
+        self.filled += bytes;
+        match self.filled == self.buffer.bytes().len() {
             true => self.flush(file),
             false => Ok(()),
         }
     }
 
-    fn flush(&mut self, file: &File) -> std::io::Result<()> {
-        file.write_all_at(&self.buffer, self.at)?;
-        self.crc = crc32c_append(self.crc, &self.buffer);
-        self.at += self.buffer.len() as u64;
-        self.buffer.clear();
+    fn flush(&mut self, file: &LogFile) -> Result<(), StoreError> {
+        let bytes = &self.buffer.bytes()[..self.filled];
+        file.write_blocks_at(bytes, self.at)?;
+        self.crc = self.crc.map(|crc| crc32c_append(crc, bytes));
+        self.at += self.filled as u64;
+        self.filled = 0;
         Ok(())
     }
 }

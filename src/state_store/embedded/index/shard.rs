@@ -4,6 +4,7 @@ use super::background::Background;
 use super::manifest::Coverage;
 use super::memory::MemTable;
 use super::merge::MergedScan;
+use super::run_file::LookupMemory;
 use super::shared::{Shared, View};
 use super::table_pool::{TableLease, TablePool};
 use std::sync::Arc;
@@ -22,7 +23,7 @@ pub struct IndexShard {
     lease: TableLease,
     /// Journal rows whose keys are in the active table or behind it.
     inserted: Coverage,
-    page: Vec<u8>,
+    memory: LookupMemory,
 }
 
 impl IndexShard {
@@ -36,7 +37,7 @@ impl IndexShard {
             inserted: shared.coverage(),
             shared: Arc::new(shared),
             background,
-            page: Vec::new(),
+            memory: LookupMemory::default(),
         }
     }
 
@@ -82,7 +83,7 @@ impl IndexShard {
             active.or_else(|| frozen.and_then(|table| table.get(key)))
         }));
         for run in runs.iter().rev() {
-            run.lookup_missing(keys, found, &mut self.page)?;
+            run.lookup_missing(keys, found, &mut self.memory)?;
         }
         Ok(())
     }
