@@ -19,6 +19,7 @@ mod run_file;
 mod run_writer;
 mod shard;
 mod shared;
+mod slot_store;
 mod table_pool;
 #[cfg(test)]
 mod tests;

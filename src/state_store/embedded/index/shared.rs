@@ -166,9 +166,10 @@ impl Shared {
     /// Bytes in use beside the active table.
     pub fn memory_bytes(&self) -> usize {
         let state = self.lock();
-        let frozen = state.frozen.as_ref().map_or(0, |frozen| {
-            frozen.table.memory_bytes() + frozen.table.len() * size_of::<(u64, u32)>()
-        });
+        let frozen = state
+            .frozen
+            .as_ref()
+            .map_or(0, |frozen| frozen.table.memory_bytes());
         let spare = state.spare.as_ref();
         frozen
             + spare.map_or(0, |table| table.memory_bytes())
