@@ -68,7 +68,7 @@ impl MemTable {
         self.slots.clear();
         self.numbers.clear();
         self.limit = self.slots.limit();
-        let least = bytes - bytes / 4;
+        let least = bytes - bytes / 8;
         (least..=bytes).contains(&self.bytes()).then_some(self)
     }
 

@@ -45,18 +45,24 @@ fn alike_from(sizes: &[u64]) -> usize {
     count as usize
 }
 
-/// Writes the merge of `runs` (oldest first) to `path`, in turns unless more of them have come together than a merge
-/// needs. False when stopped before the end.
+/// Whether others wait for a merge: more runs have come together than one needs, or as many are `behind` it.
+pub fn is_waited_for(together: usize, behind: usize) -> bool {
+    together > MERGE_WIDTH || behind >= MERGE_WIDTH
+}
+
+/// Writes the merge of `runs` (oldest first) to `path`, in turns unless `in_a_hurry` says otherwise. False when stopped
+/// before the end.
 pub fn merge(
     runs: &[Arc<Run>],
     path: &Path,
     buffer_bytes: usize,
+    in_a_hurry: impl Fn() -> bool,
     stop: &AtomicBool,
 ) -> Result<bool, StoreError> {
     let entries_max = runs.iter().map(|run| run.entries()).sum();
     let mut writer = RunWriter::create(path, entries_max, buffer_bytes)?;
     let mut merged = MergedScan::new(runs, buffer_bytes)?;
-    let mut turns = Turns::new(|| runs.len() > MERGE_WIDTH);
+    let mut turns = Turns::new(in_a_hurry);
     let mut count = 0u64;
     while let Some(slot) = merged.next()? {
         writer.push(&slot)?;

@@ -2,18 +2,20 @@
 //!
 //! A table is written in a fifth of a second, a merge takes longer. Done at one go, that is a processor less for
 //! admission and a disk with a queue, and every flush of that time is late. In turns it takes three times as long and
-//! hardly anyone is late. Who is in a hurry does not rest: a table that admission waits for, or soon will.
+//! hardly anyone is late. Who is in a hurry does not rest: a table that admission waits for, or soon will, and a merge
+//! behind which others wait. Waiting for the disk is a rest, too.
 
+use rustix::time::{ClockId, clock_gettime};
 use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-/// Longest work without a rest, waits for the disk included.
+/// Longest work without a rest, in time of a processor.
 const TURN: Duration = Duration::from_micros(400);
 
 /// A rest is so many times as long as the turn before it.
 const REST_FACTOR: u32 = 2;
 
-/// Longest rest: on a slow disk nearly all of a turn is waiting already.
+/// Longest rest.
 const REST_MAX: Duration = Duration::from_millis(5);
 
 /// Entries between two looks at the clock.
@@ -22,7 +24,8 @@ const ENTRIES_MAX: u32 = 128;
 /// The turns of one piece of work.
 pub struct Turns<F> {
     in_a_hurry: F,
-    began: Instant,
+    /// Time this thread had worked when the turn began.
+    began: Duration,
     entries: u32,
 }
 
@@ -31,7 +34,7 @@ impl<F: Fn() -> bool> Turns<F> {
     pub fn new(in_a_hurry: F) -> Turns<F> {
         Turns {
             in_a_hurry,
-            began: Instant::now(),
+            began: time_worked(),
             entries: 0,
         }
     }
@@ -43,13 +46,20 @@ impl<F: Fn() -> bool> Turns<F> {
             return;
         }
         self.entries = 0;
-        if let Some(rest) = rest_after(self.began.elapsed()) {
+        if let Some(rest) = rest_after(time_worked().saturating_sub(self.began)) {
             if !(self.in_a_hurry)() {
                 sleep(rest);
             }
-            self.began = Instant::now();
+            self.began = time_worked();
         }
     }
+}
+
+/// Time of a processor this thread has had.
+fn time_worked() -> Duration {
+    clock_gettime(ClockId::ThreadCPUTime)
+        .try_into()
+        .unwrap_or_default()
 }
 
 /// How long to rest after so much work; none when the turn is not over.
@@ -60,6 +70,7 @@ fn rest_after(worked: Duration) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Instant;
 
     #[test]
     fn a_turn_is_followed_by_a_rest_of_twice_its_length_up_to_a_limit() {
@@ -73,8 +84,8 @@ mod tests {
         let mut work = Turns::new(|| in_a_hurry);
         let began = Instant::now();
         for _ in 0..turns {
-            let turn = Instant::now();
-            while turn.elapsed() < TURN {
+            let turn = time_worked();
+            while time_worked() - turn < TURN {
                 std::hint::spin_loop();
             }
             (0..ENTRIES_MAX).for_each(|_| work.step());

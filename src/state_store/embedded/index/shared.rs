@@ -249,7 +249,9 @@ impl Shared {
             (state.runs[range].to_vec(), state.take_run_id())
         };
         let path = run_path(&self.place.folder, id);
-        if !merge::merge(&group, &path, self.place.buffer_bytes, stop)? {
+        let newest = group.last().map(|run| run.id);
+        let in_a_hurry = || merge::is_waited_for(group.len(), self.runs_behind(newest));
+        if !merge::merge(&group, &path, self.place.buffer_bytes, in_a_hurry, stop)? {
             return Ok(false);
         }
         let going = group.iter().map(|run| run.memory_bytes()).sum();
@@ -267,6 +269,13 @@ impl Shared {
         // Lookups that still read these runs hold them open; only the names go.
         group.iter().try_for_each(|run| remove_file(run.path()))?;
         Ok(true)
+    }
+
+    /// Runs that came after this one.
+    fn runs_behind(&self, run: Option<u64>) -> usize {
+        let runs = &self.lock().runs;
+        let newer = runs.iter().rev().take_while(|newer| Some(newer.id) != run);
+        newer.count()
     }
 
     /// Saves the manifest, then makes the runs visible. The caller holds `publishing`.
