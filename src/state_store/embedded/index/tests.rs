@@ -209,6 +209,26 @@ fn keys_survive_freezes_merges_and_reopening_and_only_the_tail_is_read_again() {
 }
 
 #[test]
+fn one_batch_finds_its_keys_in_whatever_table_or_run_they_are() {
+    let mut fixture = fixture();
+    let mut shards = fixture.open();
+    fixture.admit(&mut shards, 0..3000);
+    let known = fixture.journal.slots.iter();
+    let admitted = known.map(|slot| (slot.key, Some(slot.entry)));
+    let absent = (1_000_000u32..1_001_000).map(|number| (Hash32::of(&number.to_be_bytes()), None));
+    let all: Vec<(Hash32, Option<IndexEntry>)> = admitted.chain(absent).collect();
+    for (number, shard) in (0u16..).zip(&mut shards) {
+        let mine = all
+            .iter()
+            .filter(|(key, _)| index_shard_of(key, 2) == number);
+        let (keys, expected): (Vec<Hash32>, Vec<Option<IndexEntry>>) = mine.copied().unzip();
+        let mut found = Vec::new();
+        shard.lookup(&keys, &mut found).unwrap();
+        assert!(found == expected, "index shard {number}");
+    }
+}
+
+#[test]
 fn memory_stays_within_the_cap_however_many_keys_come() {
     let mut fixture = fixture();
     // Room for whole filters of the first runs only.
