@@ -41,7 +41,8 @@ pub struct GateSettings {
     pub min_free_bytes: u64,
     /// Most platform runs open at once.
     pub open_runs_max: u32,
-    /// Memory of the admission index: over all its shards and all runs that may be open.
+    /// Memory of the admission index: over all its shards and all runs that may be open. Each shard takes 32 KiB for
+    /// buffers at least.
     pub index_memory_bytes_max: u64,
     /// Longest time an absent facts view is remembered.
     pub facts_absence_cache_ms: u64,
@@ -90,7 +91,7 @@ impl GateSettings {
             index_memory_bytes_max: s.whole(
                 key("index_memory_bytes_max"),
                 768 * MIB,
-                MIB..=1024 * GIB,
+                MIB / 16..=1024 * GIB,
             ),
             facts_absence_cache_ms: s.whole(key("facts_absence_cache_ms"), 2000, 0..=2000),
             shutdown_deadline_ms: s.whole(key("shutdown_deadline_ms"), 10_000, 100..=600_000),

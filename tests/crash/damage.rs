@@ -161,7 +161,7 @@ fn with_settings(site: Site) -> Site {
     ]
     .into_iter()
     .chain([
-        "wiring.gate.index_memory_bytes_max=1048576",
+        "wiring.gate.index_memory_bytes_max=65536",
         "wiring.gate.open_runs_max=64",
     ])
     .fold(site, |site, setting| site.set(setting))

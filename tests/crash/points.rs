@@ -111,7 +111,7 @@ pub fn fired(stderr: &str, point: &str) -> bool {
 pub fn tight_site() -> Site {
     Site::new()
         .set("wiring.gate.flush_bytes_max=16384")
-        .set("wiring.gate.index_memory_bytes_max=1048576")
+        .set("wiring.gate.index_memory_bytes_max=65536")
         .set("wiring.gate.index_shards=8")
         .set("wiring.gate.open_runs_max=4")
         .set("wiring.stream.batch_events_max=16")
