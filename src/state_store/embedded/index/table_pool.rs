@@ -67,6 +67,16 @@ impl TablePool {
         (lease, table)
     }
 
+    /// Bytes of the smallest table: half of what a reserve holds beside the largest buffers.
+    fn least_table(&self) -> usize {
+        self.reserve / 4
+    }
+
+    /// Bytes for shards that may still come when so many are open.
+    fn kept_back(&self, shards: usize) -> usize {
+        self.shards_max.saturating_sub(shards) * self.reserve
+    }
+
     fn given(&self) -> MutexGuard<'_, Given> {
         self.given
             .lock()
@@ -94,18 +104,6 @@ impl TableLease {
         drop(given);
         self.bytes = bytes;
         next
-    }
-}
-
-impl TablePool {
-    /// Bytes of the smallest table: half of what a reserve holds beside the largest buffers.
-    fn least_table(&self) -> usize {
-        self.reserve / 4
-    }
-
-    /// Bytes for shards that may still come when so many are open.
-    fn kept_back(&self, shards: usize) -> usize {
-        self.shards_max.saturating_sub(shards) * self.reserve
     }
 }
 

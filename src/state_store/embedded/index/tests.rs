@@ -271,6 +271,9 @@ fn a_run_file_damaged_anywhere_is_found_and_made_again_from_the_journal() {
         let mut fixture = fixture();
         let mut shards = fixture.open();
         fixture.admit(&mut shards, 0..2000);
+        shards
+            .iter()
+            .for_each(|shard| shard.visit(&mut |_| ()).unwrap());
         drop(shards);
         let path = fixture.run_files().remove(0);
         let mut broken = fs::read(&path).unwrap();
@@ -289,6 +292,9 @@ fn a_run_file_damaged_anywhere_is_found_and_made_again_from_the_journal() {
         let left = fs::read(&path).ok();
         assert!(left != Some(broken), "byte {at}: damage was not noticed");
         assert_holds(&mut shards, &fixture.journal);
+        shards
+            .iter()
+            .for_each(|shard| shard.visit(&mut |_| ()).unwrap());
     }
 }
 
