@@ -27,9 +27,11 @@ const BLOCK_HEAD: usize = 8;
 pub const BLOCK_ENTRIES: usize = (PAGE - BLOCK_HEAD) / ENTRY;
 /// Bytes of one filter line.
 pub const FILTER_LINE: usize = 64;
-/// Filter bits per key of runs of at most so many entries. Each absent key that passes costs a read of a block, so there
-/// are many bits as long as filters are small: there are a few runs of each size at most.
-const FILTER_BITS_PER_KEY: [(u64, u64); 3] = [(4_000_000, 20), (16_000_000, 16), (u64::MAX, 10)];
+/// Fewest and most filter bits per key. Each absent key that passes a filter costs a read of a block, so there are as
+/// many bits as memory allows.
+const FILTER_BITS_PER_KEY: std::ops::RangeInclusive<u64> = 10..=20;
+/// A filter may take this part of the memory that is free, because others will come.
+const FILTER_PART_OF_FREE: u64 = 4;
 /// Bits set per key.
 const FILTER_PROBES: u32 = 6;
 
@@ -78,9 +80,9 @@ pub enum PageError {
 }
 
 impl RunHeader {
-    /// The places of the sections of a run with at most `entries_max` entries; counts still zero.
-    pub fn reserve(entries_max: u64) -> RunHeader {
-        let filter_lines = filter_lines(entries_max);
+    /// The places of the sections of a run with at most `entries_max` entries and so many filter lines; counts still
+    /// zero.
+    pub fn reserve(entries_max: u64, filter_lines: u64) -> RunHeader {
         let blocks_max = entries_max.div_ceil(BLOCK_ENTRIES as u64);
         let filter_at = PAGE as u64;
         let index_at = page_up(filter_at + filter_lines * FILTER_LINE as u64);
@@ -159,11 +161,18 @@ impl RunHeader {
     }
 }
 
-/// Filter lines for this many keys.
-pub fn filter_lines(entries: u64) -> u64 {
-    let mut sizes = FILTER_BITS_PER_KEY.iter();
-    let bits_per_key = sizes.find(|(most, _)| entries <= *most);
-    (entries * bits_per_key.map_or(0, |(_, bits)| *bits))
+/// Filter lines for this many keys when so many bytes of memory are free for filters.
+pub fn filter_lines_within(entries: u64, free_bytes: u64) -> u64 {
+    let bits_per_key = free_bytes / FILTER_PART_OF_FREE * 8 / entries.max(1);
+    filter_lines(
+        entries,
+        bits_per_key.clamp(*FILTER_BITS_PER_KEY.start(), *FILTER_BITS_PER_KEY.end()),
+    )
+}
+
+/// Filter lines for this many keys of so many bits each.
+pub fn filter_lines(entries: u64, bits_per_key: u64) -> u64 {
+    (entries * bits_per_key)
         .div_ceil(FILTER_LINE as u64 * 8)
         .max(1)
 }
@@ -175,7 +184,7 @@ pub fn filter_line_of(key: &Hash32, lines: u64) -> u64 {
 
 /// Adds a key to its line.
 pub fn filter_add(line: &mut [u8; FILTER_LINE], key: &Hash32) {
-    for bit in probes(key) {
+    for bit in filter_probes(key) {
         line[bit / 8] |= 1 << (bit % 8);
     }
 }
@@ -184,28 +193,40 @@ pub fn filter_add(line: &mut [u8; FILTER_LINE], key: &Hash32) {
 pub fn filter_may_hold(line: &[u8; FILTER_LINE], key: &Hash32) -> bool {
     // All bits, then one branch that is nearly always the same: a branch for each bit is a guess in vain, and the
     // lines of the next keys are not fetched while it waits for this one.
-    probes(key).fold(true, |all, bit| {
+    filter_probes(key).fold(true, |all, bit| {
         all & (line[bit / 8] & (1 << (bit % 8)) != 0)
     })
 }
 
 /// Bit numbers within the line, from key bytes that neither choose the line nor the shard.
-fn probes(key: &Hash32) -> impl Iterator<Item = usize> {
+pub fn filter_probes(key: &Hash32) -> impl Iterator<Item = usize> {
     let bits = u64::from_le_bytes(key.0[16..24].try_into().expect("eight of thirty-two bytes"));
     (0..FILTER_PROBES).map(move |probe| (bits >> (probe * 9)) as usize & (FILTER_LINE * 8 - 1))
+}
+
+/// The bytes of an entry as they lie in a block.
+pub type EntryBytes = [u8; ENTRY];
+
+/// The key of an entry.
+pub fn key_of(entry: &EntryBytes) -> &[u8; 32] {
+    entry
+        .first_chunk()
+        .expect("an entry begins with thirty-two bytes of key")
 }
 
 /// Writes an entry at its place in a page: the first is number 0, and they are sorted.
 ///
 /// Panics when the page has no such place: it holds [`BLOCK_ENTRIES`].
-pub fn put_entry(page: &mut [u8; PAGE], number: usize, slot: &Slot) {
+pub fn put_entry(page: &mut [u8; PAGE], number: usize, entry: &EntryBytes) {
     let at = BLOCK_HEAD + number * ENTRY;
-    let entry = &mut page[at..at + ENTRY];
-    entry[..32].copy_from_slice(&slot.key.0);
-    entry[32..64].copy_from_slice(&slot.entry.payload_hash.0);
-    entry[64..66].copy_from_slice(&slot.entry.row.shard.to_le_bytes());
-    entry[66..70].copy_from_slice(&slot.entry.row.segment.to_le_bytes());
-    entry[70..].copy_from_slice(&slot.entry.row.row.to_le_bytes());
+    page[at..at + ENTRY].copy_from_slice(entry);
+}
+
+/// The entry at a place of a page that is known to hold it.
+pub fn entry_at(page: &[u8], number: usize) -> &EntryBytes {
+    page[BLOCK_HEAD + number * ENTRY..]
+        .first_chunk()
+        .expect("a page has room for each of its entries")
 }
 
 /// Completes a page with so many entries, whatever it held before.
@@ -233,7 +254,7 @@ pub fn decode_block(
         return Err(PageError::Damaged("block checksum"));
     }
     Ok(BlockView {
-        entries: &page[BLOCK_HEAD..BLOCK_HEAD + count * ENTRY],
+        entries: page[BLOCK_HEAD..BLOCK_HEAD + count * ENTRY].as_chunks().0,
     })
 }
 
@@ -245,13 +266,13 @@ fn block_crc(page: &[u8], crc32c: impl Fn(&[u8]) -> u32) -> u32 {
 /// The entries of one checked block.
 #[derive(Clone, Copy, Debug)]
 pub struct BlockView<'a> {
-    entries: &'a [u8],
+    entries: &'a [EntryBytes],
 }
 
-impl BlockView<'_> {
+impl<'a> BlockView<'a> {
     /// Number of entries.
     pub fn len(&self) -> usize {
-        self.entries.len() / ENTRY
+        self.entries.len()
     }
 
     /// A block is never empty.
@@ -259,39 +280,51 @@ impl BlockView<'_> {
         self.entries.is_empty()
     }
 
+    /// The bytes of the entry at `index`.
+    pub fn entry(&self, index: usize) -> &'a EntryBytes {
+        &self.entries[index]
+    }
+
     /// The entry at `index`.
     pub fn slot(&self, index: usize) -> Slot {
-        read_entry(&self.entries[index * ENTRY..(index + 1) * ENTRY])
+        Slot::from_bytes(self.entry(index))
     }
 
     /// The entry of `key`.
     pub fn find(&self, key: &Hash32) -> Option<IndexEntry> {
-        let (mut low, mut high) = (0, self.len());
-        while low < high {
-            let middle = (low + high) / 2;
-            let at = middle * ENTRY;
-            match self.entries[at..at + 32].cmp(&key.0) {
-                std::cmp::Ordering::Less => low = middle + 1,
-                std::cmp::Ordering::Greater => high = middle,
-                std::cmp::Ordering::Equal => return Some(self.slot(middle).entry),
-            }
-        }
-        None
+        let place = self
+            .entries
+            .binary_search_by(|entry| key_of(entry).cmp(&key.0));
+        place.ok().map(|index| self.slot(index).entry)
     }
 }
 
-fn read_entry(bytes: &[u8]) -> Slot {
-    let hash = |at: usize| Hash32(bytes[at..at + 32].try_into().expect("thirty-two bytes"));
-    Slot {
-        key: hash(0),
-        entry: IndexEntry {
-            payload_hash: hash(32),
-            row: RowRef {
-                shard: u16::from_le_bytes([bytes[64], bytes[65]]),
-                segment: u32_at(bytes, 66),
-                row: u32_at(bytes, 70),
+impl Slot {
+    /// Its bytes in a block.
+    pub fn to_bytes(&self) -> EntryBytes {
+        let mut bytes = [0; ENTRY];
+        bytes[..32].copy_from_slice(&self.key.0);
+        bytes[32..64].copy_from_slice(&self.entry.payload_hash.0);
+        bytes[64..66].copy_from_slice(&self.entry.row.shard.to_le_bytes());
+        bytes[66..70].copy_from_slice(&self.entry.row.segment.to_le_bytes());
+        bytes[70..].copy_from_slice(&self.entry.row.row.to_le_bytes());
+        bytes
+    }
+
+    /// The slot of these bytes.
+    pub fn from_bytes(bytes: &EntryBytes) -> Slot {
+        let hash = |at: usize| Hash32(bytes[at..at + 32].try_into().expect("thirty-two bytes"));
+        Slot {
+            key: hash(0),
+            entry: IndexEntry {
+                payload_hash: hash(32),
+                row: RowRef {
+                    shard: u16::from_le_bytes([bytes[64], bytes[65]]),
+                    segment: u32_at(bytes, 66),
+                    row: u32_at(bytes, 70),
+                },
             },
-        },
+        }
     }
 }
 
@@ -335,7 +368,7 @@ mod tests {
     fn block_of(slots: &[Slot]) -> [u8; PAGE] {
         let mut page = [0xa5; PAGE];
         for (number, slot) in slots.iter().enumerate() {
-            put_entry(&mut page, number, slot);
+            put_entry(&mut page, number, &slot.to_bytes());
         }
         end_block(&mut page, slots.len(), sum);
         page
@@ -388,12 +421,21 @@ mod tests {
     }
 
     #[test]
-    fn the_filter_knows_all_its_keys_and_few_others_the_fewer_the_smaller_a_run_is() {
-        for (entries, most) in [(20_000, 30), (4_000_001, 60), (16_000_001, 600)] {
-            let lines = 20_000 * filter_lines(entries) / entries;
+    fn the_filter_knows_all_its_keys_and_few_others_the_fewer_the_more_memory_is_free() {
+        for (free_bytes, most) in [(1 << 30, 30), (160_000, 80), (0, 600)] {
+            let lines = filter_lines_within(20_000, free_bytes);
             let passed = wrongly_held(lines);
-            assert!(passed < most, "{passed} of 20000, run of {entries}");
+            assert!(passed < most, "{passed} of 20000, {lines} lines");
         }
+    }
+
+    #[test]
+    fn a_filter_has_ten_to_twenty_bits_per_key_and_a_quarter_of_what_is_free() {
+        let bytes = |free| filter_lines_within(1 << 20, free) * FILTER_LINE as u64;
+        assert_eq!(bytes(0), 10 << 17);
+        assert_eq!(bytes(1 << 40), 20 << 17);
+        assert_eq!(bytes(8 << 20), 2 << 20);
+        assert_eq!(filter_lines_within(0, 1 << 20), 1);
     }
 
     #[test]
@@ -403,7 +445,7 @@ mod tests {
             blocks: 2,
             filter_crc: 9,
             index_crc: 8,
-            ..RunHeader::reserve(60)
+            ..RunHeader::reserve(60, 2)
         };
         let size = header.blocks_at + 2 * PAGE as u64;
         let page = header.encode(sum);

@@ -9,6 +9,7 @@
 mod background;
 mod files;
 mod index_memory;
+mod lookup;
 mod manifest;
 mod memory;
 mod merge;
@@ -19,6 +20,7 @@ mod run_file;
 mod run_writer;
 mod shard;
 mod shared;
+mod shared_filter;
 mod slot_store;
 mod table_pool;
 #[cfg(test)]

@@ -56,6 +56,12 @@ impl ResidentPool {
         }
     }
 
+    /// Bytes that nobody leases when `going` bytes are given back.
+    pub fn free(&self, going: usize) -> usize {
+        let limit = self.capacity.saturating_add(going);
+        limit.saturating_sub(self.used.load(Ordering::Relaxed))
+    }
+
     /// Bytes that are leased.
     #[cfg(test)]
     pub fn used(&self) -> usize {

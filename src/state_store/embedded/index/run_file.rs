@@ -2,7 +2,9 @@
 //! room for them, else read from the file; blocks are always read, and checked each time.
 
 use super::files::{damaged, failed};
+use super::lookup::LINES_AT_ONCE;
 use super::resident_pool::{ResidentLease, ResidentPool};
+use super::shared_filter::SharedFilter;
 use crate::checksum::{crc32c, crc32c_append};
 use crate::event_bus::embedded_log::direct_io::{BlockMemory, DirectFile};
 use rustix::fs::Advice;
@@ -14,14 +16,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use wellspring_domain::admission::decision::IndexEntry;
 use wellspring_domain::admission::index_format::{
-    FILTER_LINE, PAGE, PageError, RunHeader, Slot, VERSION, decode_block, filter_line_of,
-    filter_may_hold,
+    EntryBytes, FILTER_LINE, PAGE, PageError, RunHeader, VERSION, decode_block, entry_at,
+    filter_line_of, filter_may_hold,
 };
 use wellspring_domain::ids::Hash32;
 use wellspring_domain::ports::StoreError;
-
-/// Keys whose filter lines are fetched together: a few more than a core waits for at once.
-const LINES_AT_ONCE: usize = 16;
 
 /// A run file, open and checked.
 pub struct Run {
@@ -33,14 +32,16 @@ pub struct Run {
     filter: Section,
     index: Section,
     lease: ResidentLease,
+    /// A filter over this run and others.
+    shared_filter: Option<Arc<SharedFilter>>,
 }
 
-/// Memory that lookups use again.
+/// Memory that the lookup in a run uses again.
 #[derive(Default)]
-pub struct LookupMemory {
+pub struct RunLookupMemory {
     page: Vec<u8>,
     /// Numbers of keys whose block must be read, and how many blocks begin before the key or with it.
-    candidates: Vec<(usize, u64)>,
+    candidates: Vec<(u32, u64)>,
 }
 
 /// A part of the file that may be held in memory.
@@ -93,7 +94,21 @@ impl Run {
             file,
             header,
             lease,
+            shared_filter: None,
         })
+    }
+
+    /// The same run, whose keys are all in this filter too.
+    pub fn behind(self, shared_filter: Option<Arc<SharedFilter>>) -> Run {
+        Run {
+            shared_filter,
+            ..self
+        }
+    }
+
+    /// The filter that this run and others have together.
+    pub fn shared_filter(&self) -> Option<&Arc<SharedFilter>> {
+        self.shared_filter.as_ref()
     }
 
     /// Number of entries.
@@ -111,33 +126,35 @@ impl Run {
         self.lease.bytes()
     }
 
-    /// Looks up the keys that are still missing in `found`.
+    /// Looks up those of the keys with these numbers that are still missing in `found`.
     pub fn lookup_missing(
         &self,
         keys: &[Hash32],
+        numbers: &[u32],
         found: &mut [Option<IndexEntry>],
-        memory: &mut LookupMemory,
+        memory: &mut RunLookupMemory,
     ) -> Result<(), StoreError> {
         memory.candidates.clear();
-        for (number, key) in keys.iter().enumerate() {
-            if number % LINES_AT_ONCE == 0 {
-                let group = &keys[number..];
-                self.fetch_lines(&group[..LINES_AT_ONCE.min(group.len())]);
-            }
-            if found[number].is_none() && self.may_hold(key)? {
-                let behind = self.blocks_where(|first| first <= key.leading_u64())?;
-                memory.candidates.push((number, behind));
+        for group in numbers.chunks(LINES_AT_ONCE) {
+            self.fetch_lines(keys, group);
+            for number in group {
+                let key = &keys[*number as usize];
+                if found[*number as usize].is_none() && self.may_hold(key)? {
+                    let behind = self.blocks_where(|first| first <= key.leading_u64())?;
+                    memory.candidates.push((*number, behind));
+                }
             }
         }
         self.ask_for_blocks(&memory.candidates);
         for (number, behind) in &memory.candidates {
-            found[*number] = self.find(&keys[*number], *behind, &mut memory.page)?;
+            let number = *number as usize;
+            found[number] = self.find(&keys[number], *behind, &mut memory.page)?;
         }
         Ok(())
     }
 
     /// Has the disk read the blocks of several candidates at once, so that one wait is for all of them. Only a hint.
-    fn ask_for_blocks(&self, candidates: &[(usize, u64)]) {
+    fn ask_for_blocks(&self, candidates: &[(u32, u64)]) {
         if candidates.len() < 2 {
             return;
         }
@@ -150,8 +167,9 @@ impl Run {
 
     /// Reads a byte of every key's filter line, with nothing between that waits for one: lines lie anywhere in
     /// the filter, so each is a cache miss, and these misses overlap.
-    fn fetch_lines(&self, keys: &[Hash32]) {
-        let lines = keys.iter().filter_map(|key| self.resident_line(key));
+    fn fetch_lines(&self, keys: &[Hash32], numbers: &[u32]) {
+        let keys = numbers.iter().map(|number| &keys[*number as usize]);
+        let lines = keys.filter_map(|key| self.resident_line(key));
         std::hint::black_box(lines.fold(0, |seen, line| seen ^ line[0]));
     }
 
@@ -302,10 +320,12 @@ pub struct RunScan {
     run: Arc<Run>,
     direct: Option<DirectFile>,
     buffer: BlockMemory,
-    /// What of the buffer was read and is not decoded yet.
-    unread: Range<usize>,
+    /// What of the buffer was read; it begins with the block at hand.
+    read: Range<usize>,
+    /// Which entry of the block at hand is next, of how many.
+    entry: usize,
+    entries: usize,
     next_block: u64,
-    slots: Vec<Slot>,
 }
 
 impl RunScan {
@@ -315,45 +335,47 @@ impl RunScan {
             direct: DirectFile::open_to_read(&run.path),
             run,
             buffer: BlockMemory::of(buffer_bytes.next_multiple_of(PAGE)),
-            unread: 0..0,
+            read: 0..0,
+            entry: 0,
+            entries: 0,
             next_block: 0,
-            slots: Vec::new(),
         };
-        scan.fill()?;
+        scan.enter_block()?;
         Ok(scan)
     }
 
     /// The next entry, `None` behind the last one.
-    pub fn next(&self) -> Option<&Slot> {
-        self.slots.last()
+    #[inline]
+    pub fn current(&self) -> Option<&EntryBytes> {
+        let page = &self.buffer.bytes()[self.read.start..];
+        (self.entry < self.entries).then(|| entry_at(page, self.entry))
     }
 
-    /// Takes the next entry.
-    pub fn take(&mut self) -> Result<Option<Slot>, StoreError> {
-        let slot = self.slots.pop();
-        self.fill()?;
-        Ok(slot)
-    }
-
-    /// Reads a block when there is one and nothing is left of the one before.
-    fn fill(&mut self) -> Result<(), StoreError> {
-        match self.slots.is_empty() && self.next_block < self.run.header.blocks {
-            true => self.read_slots(),
-            false => Ok(()),
+    /// Goes behind the next entry.
+    #[inline]
+    pub fn advance(&mut self) -> Result<(), StoreError> {
+        self.entry += 1;
+        if self.entry < self.entries {
+            return Ok(());
         }
+        self.read.start += PAGE;
+        self.enter_block()
     }
 
-    /// Decodes one block into `slots`, last entry first, reading ahead when the buffer is used up.
-    fn read_slots(&mut self) -> Result<(), StoreError> {
-        if self.unread.is_empty() {
+    /// Checks the next block if there is one, reading ahead when the buffer is used up.
+    fn enter_block(&mut self) -> Result<(), StoreError> {
+        (self.entry, self.entries) = (0, 0);
+        if self.next_block == self.run.header.blocks {
+            self.read = 0..0;
+            return Ok(());
+        }
+        if self.read.is_empty() {
             self.read_ahead().map_err(failed("read", &self.run.path))?;
         }
-        let page = &self.buffer.bytes()[self.unread.start..][..PAGE];
+        let page = &self.buffer.bytes()[self.read.start..][..PAGE];
         let view = decode_block(page, crc32c)
             .map_err(|error| self.run.damaged_at(self.next_block, &error))?;
-        self.slots
-            .extend((0..view.len()).rev().map(|index| view.slot(index)));
-        self.unread.start += PAGE;
+        self.entries = view.len();
         self.next_block += 1;
         Ok(())
     }
@@ -367,7 +389,7 @@ impl RunScan {
         if !direct.map_or(Ok(false), |file| file.read_blocks(blocks, at))? {
             self.run.file.read_exact_at(blocks, at)?;
         }
-        self.unread = 0..bytes;
+        self.read = 0..bytes;
         Ok(())
     }
 }

@@ -11,8 +11,8 @@ use crate::failpoints::{Artefact, Operation, Step, around, writing};
 use std::fs;
 use std::path::{Path, PathBuf};
 use wellspring_domain::admission::index_format::{
-    BLOCK_ENTRIES, FILTER_LINE, PAGE, RunHeader, Slot, end_block, filter_add, filter_line_of,
-    put_entry,
+    BLOCK_ENTRIES, EntryBytes, FILTER_LINE, PAGE, RunHeader, end_block, filter_add, filter_line_of,
+    filter_lines_within, key_of, put_entry,
 };
 use wellspring_domain::ids::Hash32;
 use wellspring_domain::ports::StoreError;
@@ -44,7 +44,8 @@ pub struct RunWriter {
     line_number: u64,
     /// Entries in the block that is being filled.
     block_entries: usize,
-    last_key: Option<Hash32>,
+    /// The entry before, if there was one.
+    last_key: Hash32,
 }
 
 /// A part of the file that begins at a page and grows through a buffer of whole pages, around the page cache where that
@@ -58,16 +59,18 @@ struct SectionWriter {
 }
 
 impl RunWriter {
-    /// Starts a run with at most `entries_max` entries.
+    /// Starts a run with at most `entries_max` entries, and a filter that suits so much free memory.
     pub fn create(
         path: &Path,
         entries_max: u64,
+        free_bytes: usize,
         buffer_bytes: usize,
     ) -> Result<RunWriter, StoreError> {
         let temporary = temporary_path(path);
         remove_file(&temporary)?;
         let file = LogFile::open_for_appends(&temporary, &None)?;
-        let header = RunHeader::reserve(entries_max);
+        let filter_lines = filter_lines_within(entries_max, free_bytes as u64);
+        let header = RunHeader::reserve(entries_max, filter_lines);
         Ok(RunWriter {
             path: path.to_owned(),
             temporary,
@@ -80,25 +83,25 @@ impl RunWriter {
             line: [0; FILTER_LINE],
             line_number: 0,
             block_entries: 0,
-            last_key: None,
+            last_key: Hash32([0; 32]),
         })
     }
 
     /// Adds the next entry; keys must grow.
-    pub fn push(&mut self, slot: &Slot) -> Result<(), StoreError> {
+    pub fn push(&mut self, entry: &EntryBytes) -> Result<(), StoreError> {
+        let key = Hash32(*key_of(entry));
         assert!(
-            self.last_key < Some(slot.key),
+            self.header.entries == 0 || self.last_key < key,
             "a run is written in key order"
         );
-        self.last_key = Some(slot.key);
-        let line = filter_line_of(&slot.key, self.header.filter_lines);
-        self.fill_lines(line)?;
-        filter_add(&mut self.line, &slot.key);
+        self.last_key = key;
+        self.fill_lines(filter_line_of(&key, self.header.filter_lines))?;
+        filter_add(&mut self.line, &key);
         if self.block_entries == 0 {
-            let prefix = slot.key.leading_u64().to_be_bytes();
+            let prefix = key.leading_u64().to_be_bytes();
             self.index.push(&self.file, &prefix)?;
         }
-        put_entry(self.blocks.page(), self.block_entries, slot);
+        put_entry(self.blocks.page(), self.block_entries, entry);
         self.header.entries += 1;
         self.block_entries += 1;
         match self.block_entries {

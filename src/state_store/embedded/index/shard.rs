@@ -1,10 +1,10 @@
 //! One index shard: the active table in front, frozen table and runs behind it.
 
 use super::background::Background;
+use super::lookup::{LookupMemory, look_up_missing};
 use super::manifest::Coverage;
 use super::memory::MemTable;
 use super::merge::MergedScan;
-use super::run_file::LookupMemory;
 use super::shared::{Shared, View};
 use super::table_pool::{TableLease, TablePool};
 use std::sync::Arc;
@@ -51,10 +51,12 @@ impl IndexShard {
         self.shared.settle()?;
         let View { runs, .. } = self.shared.view()?;
         let mut merged = MergedScan::new(&runs, self.shared.place.buffer_bytes)?;
-        while let Some(slot) = merged.next()? {
+        while let Some(entry) = merged.current() {
+            let slot = Slot::from_bytes(entry);
             if self.active.get(&slot.key).is_none() {
                 visit(&slot);
             }
+            merged.advance()?;
         }
         self.active.sorted().for_each(|slot| visit(&slot));
         Ok(())
@@ -82,10 +84,7 @@ impl IndexShard {
             let active = self.active.get(key);
             active.or_else(|| frozen.and_then(|table| table.get(key)))
         }));
-        for run in runs.iter().rev() {
-            run.lookup_missing(keys, found, &mut self.memory)?;
-        }
-        Ok(())
+        look_up_missing(&runs, keys, found, &mut self.memory)
     }
 }
 

@@ -1,6 +1,7 @@
 //! What an index shard shares with the background threads: its runs, the frozen table, the manifest.
 
 use super::files::{entry_names, failed, remove_file};
+use super::lookup::shared_filter_bytes;
 use super::manifest::{self, Coverage, Manifest, run_path};
 use super::memory::MemTable;
 use super::merge;
@@ -8,6 +9,7 @@ use super::resident_pool::ResidentPool;
 use super::rests::Turns;
 use super::run_file::Run;
 use super::run_writer::RunWriter;
+use super::shared_filter::SharedFilter;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
@@ -172,6 +174,7 @@ impl Shared {
             .map_or(0, |frozen| frozen.table.memory_bytes());
         let spare = state.spare.as_ref();
         frozen
+            + shared_filter_bytes(&state.runs)
             + spare.map_or(0, |table| table.memory_bytes())
             + state
                 .runs
@@ -209,15 +212,23 @@ impl Shared {
             (table, state.take_run_id())
         };
         let path = run_path(&self.place.folder, id);
-        let mut writer = RunWriter::create(&path, table.len() as u64, self.place.buffer_bytes)?;
+        let keys = table.len() as u64;
+        let ShardPlace {
+            pool, buffer_bytes, ..
+        } = &self.place;
+        let shared_filter = self.filter_with_room(keys);
+        let mut writer = RunWriter::create(&path, keys, pool.free(0), *buffer_bytes)?;
         let is_set = |flag: &AtomicBool| flag.load(Ordering::Relaxed);
         let mut turns = Turns::new(|| is_set(&self.in_a_hurry) || is_set(stop));
         for slot in table.sorted() {
-            writer.push(&slot)?;
+            writer.push(&slot.to_bytes())?;
+            if let Some(filter) = &shared_filter {
+                filter.add(&slot.key);
+            }
             turns.step();
         }
         writer.finish()?;
-        let run = Run::open(&path, id, &self.place.pool, 0)?;
+        let run = Run::open(&path, id, pool, 0)?.behind(shared_filter);
         let publishing = self.publishing_lock();
         let (mut runs, coverage) = {
             let state = self.lock();
@@ -237,6 +248,16 @@ impl Shared {
         Ok(())
     }
 
+    /// The newest run's filter while that has room for so many more keys, else a new one if memory allows.
+    fn filter_with_room(&self, keys: u64) -> Option<Arc<SharedFilter>> {
+        let newest = self.lock().runs.last().cloned();
+        let growing = newest.and_then(|run| run.shared_filter().cloned());
+        growing.filter(|filter| filter.reserve(keys)).or_else(|| {
+            let filter = SharedFilter::with_room(keys, &self.place.pool)?;
+            filter.reserve(keys).then(|| Arc::new(filter))
+        })
+    }
+
     /// Merges one group of runs; false when there is none or `stop` was set. Called by the merger.
     pub fn merge_once(&self, stop: &AtomicBool) -> Result<bool, StoreError> {
         let (group, id) = {
@@ -251,10 +272,18 @@ impl Shared {
         let path = run_path(&self.place.folder, id);
         let newest = group.last().map(|run| run.id);
         let in_a_hurry = || merge::is_waited_for(group.len(), self.runs_behind(newest));
-        if !merge::merge(&group, &path, self.place.buffer_bytes, in_a_hurry, stop)? {
+        let going = group.iter().map(|run| run.memory_bytes()).sum();
+        let free = self.place.pool.free(going);
+        if !merge::merge(
+            &group,
+            &path,
+            free,
+            self.place.buffer_bytes,
+            in_a_hurry,
+            stop,
+        )? {
             return Ok(false);
         }
-        let going = group.iter().map(|run| run.memory_bytes()).sum();
         let merged = Arc::new(Run::open(&path, id, &self.place.pool, going)?);
         let publishing = self.publishing_lock();
         let (runs, coverage) = {
