@@ -28,10 +28,15 @@ fn runtime() -> &'static Runtime {
 /// Waits for `future`. Right from plain threads and from `spawn_blocking`; called on a worker of a
 /// multi-threaded runtime it first hands the worker's other tasks over, so that nothing waits for itself.
 pub fn block_on<F: Future>(future: F) -> F::Output {
-    let handle = runtime().handle();
+    wait_here(|| runtime().handle().block_on(future))
+}
+
+/// Runs something that waits, on this thread. On a worker of a multi-threaded runtime the worker's other tasks are
+/// handed over first: there are no more workers than cores.
+pub fn wait_here<T>(wait: impl FnOnce() -> T) -> T {
     match Handle::try_current().map(|current| current.runtime_flavor()) {
-        Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(|| handle.block_on(future)),
-        _ => handle.block_on(future),
+        Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(wait),
+        _ => wait(),
     }
 }
 
@@ -53,6 +58,16 @@ mod tests {
     #[test]
     fn a_plain_thread_waits_for_a_future() {
         assert_eq!(block_on(short_wait()), 7);
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+    async fn the_only_worker_of_a_runtime_may_wait_for_another_task() {
+        let (done, wait) = std::sync::mpsc::channel();
+        let waiting = tokio::spawn(async move {
+            tokio::spawn(async move { done.send(7).unwrap() });
+            wait_here(|| wait.recv().unwrap())
+        });
+        assert_eq!(waiting.await.unwrap(), 7);
     }
 
     #[tokio::test]

@@ -6,11 +6,13 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
-/// A runtime with a few more threads than cores, so that a batch being judged does not hold up an accept.
+/// A runtime with as many threads as cores, and never one only: a batch being judged must not hold up an accept. More
+/// take turns without getting anything done sooner. What waits hands its thread over
+/// ([`wait_here`](crate::blocking_runtime::wait_here)).
 pub fn runtime() -> io::Result<Runtime> {
     let cores = std::thread::available_parallelism().map_or(2, usize::from);
     Builder::new_multi_thread()
-        .worker_threads(cores + 2)
+        .worker_threads(cores.max(2))
         .thread_name("wellspring")
         .enable_all()
         .build()

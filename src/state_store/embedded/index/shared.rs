@@ -10,6 +10,7 @@ use super::rests::Turns;
 use super::run_file::Run;
 use super::run_writer::RunWriter;
 use super::shared_filter::SharedFilter;
+use crate::blocking_runtime::wait_here;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
@@ -153,13 +154,14 @@ impl Shared {
     }
 
     fn wait_until_written(&self) -> Result<MutexGuard<'_, State>, StoreError> {
-        let mut state = self.lock();
         self.hurry(true);
-        while state.frozen.is_some() && state.failure.is_none() {
-            state = self
-                .changed
-                .wait(state)
-                .unwrap_or_else(|poisoned| poisoned.into_inner());
+        let mut state = self.lock();
+        if state.waits_for_the_writer() {
+            let written = || {
+                let waiting = |state: &mut State| state.waits_for_the_writer();
+                self.changed.wait_while(state, waiting)
+            };
+            state = wait_here(written).unwrap_or_else(|poisoned| poisoned.into_inner());
         }
         state.check()?;
         Ok(state)
@@ -346,6 +348,10 @@ impl Shared {
 impl State {
     fn check(&self) -> Result<(), StoreError> {
         self.failure.clone().map_or(Ok(()), Err)
+    }
+
+    fn waits_for_the_writer(&self) -> bool {
+        self.frozen.is_some() && self.failure.is_none()
     }
 
     fn take_run_id(&mut self) -> u64 {
