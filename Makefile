@@ -38,7 +38,7 @@ IG_PORT ?= 8081
 WSP_MAX_EVENTS_PER_OUTPUT ?= 0
 PLATFORM_SMOKE_MAX_EVENTS ?= 20
 DEMO_EVENTS ?= 200000
-BENCHES ?= floor data_plane in_process log_append index_claims http_push stream_sort recovery actor_hop evidence
+BENCHES ?= floor data_plane in_process admit_latency log_append index_claims http_push stream_sort recovery actor_hop evidence
 FUZZ_TARGET ?= envelope
 FUZZ_SECONDS ?= 300
 
