@@ -8,10 +8,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use wellspring_domain::admission::index_format::{EntryBytes, key_of};
+use wellspring_domain::ids::Hash32;
 use wellspring_domain::ports::StoreError;
 
 /// Runs of one size class that are merged into one of the next.
-const MERGE_WIDTH: usize = 8;
+pub const MERGE_WIDTH: usize = 8;
 /// Entries between two looks at the stop flag.
 const STOP_CHECK_EVERY: u64 = 4096;
 
@@ -184,8 +185,7 @@ impl MergedScan {
 }
 
 fn prefix_of(entry: &EntryBytes) -> u64 {
-    let leading = key_of(entry).first_chunk();
-    u64::from_be_bytes(*leading.expect("a key has eight bytes and more"))
+    Hash32(*key_of(entry)).leading_u64()
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //! runs that were tables a moment ago have a filter together: it is asked once, and only keys that pass are looked for
 //! in each of them. It lives in memory only; without it (no room, or after a start) each run is asked by itself.
 
+use super::merge::MERGE_WIDTH;
 use super::resident_pool::{ResidentLease, ResidentPool};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,8 +15,8 @@ use wellspring_domain::ids::Hash32;
 
 /// Filter bits per key when it is full.
 const BITS_PER_KEY: u64 = 16;
-/// It has room for so many tables as large as the first.
-const TABLES: u64 = 8;
+/// It has room for so many tables as large as the first: they are merged together, and then have no use for it.
+const TABLES: u64 = MERGE_WIDTH as u64;
 /// Words of a line.
 const WORDS: usize = FILTER_LINE / size_of::<u64>();
 
