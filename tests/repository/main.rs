@@ -3,6 +3,7 @@
 mod documents;
 mod layers;
 mod makefile;
+mod mutations;
 mod parity_scripts;
 mod reason_codes;
 mod tidy;

@@ -224,9 +224,12 @@ pub fn put_entry(page: &mut [u8; PAGE], number: usize, entry: &EntryBytes) {
 
 /// The entry at a place of a page that is known to hold it.
 pub fn entry_at(page: &[u8], number: usize) -> &EntryBytes {
-    page[BLOCK_HEAD + number * ENTRY..]
-        .first_chunk()
-        .expect("a page has room for each of its entries")
+    &places_of(page)[number]
+}
+
+/// Every place of a page, filled or not.
+fn places_of(page: &[u8]) -> &[EntryBytes] {
+    page[BLOCK_HEAD..].as_chunks().0
 }
 
 /// Completes a page with so many entries, whatever it held before.
@@ -254,7 +257,7 @@ pub fn decode_block(
         return Err(PageError::Damaged("block checksum"));
     }
     Ok(BlockView {
-        entries: page[BLOCK_HEAD..BLOCK_HEAD + count * ENTRY].as_chunks().0,
+        entries: &places_of(page)[..count],
     })
 }
 
