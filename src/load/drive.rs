@@ -3,6 +3,8 @@
 use super::lanes::{Events, Start};
 use super::recorder::{Counts, Recorded, Recording};
 use super::sampler::{Point, sample};
+use super::schedule::Schedule;
+use super::source::EventSource;
 use super::{LoadPlan, Target};
 use crate::cli::Failure;
 use crate::cli::output::grouped;
@@ -77,6 +79,7 @@ async fn measure(
     };
     let recording = Arc::new(Recording::new(events.producers(plan)));
     let progress = Arc::new(Progress::start("load", events.total(plan)));
+    let sources = events.sources(plan, &recording);
     let started = Start {
         origin: Instant::now(),
         recording: recording.clone(),
@@ -102,7 +105,7 @@ async fn measure(
             (Reading::now(gate_process), recording.counts())
         })
     };
-    let mut producers = spawn(plan, events, &started, gate);
+    let mut producers = spawn(plan, sources, &started, gate);
     while let Some(ended) = producers.join_next().await {
         ended?;
     }
@@ -125,12 +128,12 @@ async fn measure(
 
 fn spawn(
     plan: &LoadPlan,
-    events: &Events,
+    sources: Vec<(Schedule, EventSource)>,
     started: &Start,
     gate: Option<&RunningGate>,
 ) -> JoinSet<()> {
     let mut working = JoinSet::new();
-    for producer in events.start(plan, started) {
+    for producer in started.producers(plan, sources) {
         match (&plan.target, gate) {
             (Target::Http { address, kind, .. }, _) => {
                 let address = Arc::new(address.clone());

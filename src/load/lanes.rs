@@ -22,6 +22,11 @@ use wellspring_domain::run_paths::PlatformRunId;
 use wellspring_domain::stream::framing::FrameContext;
 use wellspring_domain::stream::source::WorldSource;
 
+/// Most batches whose memory a producer has before the load begins: more than are under way while it keeps up.
+const BATCHES_READY: u64 = 16;
+/// The same for all producers together, if that is one for each.
+const ALL_BATCHES_READY: u64 = 64;
+
 /// What will be sent.
 pub enum Events {
     /// Synthetic events.
@@ -64,6 +69,29 @@ pub struct Start {
     pub stop: watch::Receiver<bool>,
 }
 
+impl Start {
+    /// The producers of these sources.
+    pub fn producers(
+        &self,
+        plan: &LoadPlan,
+        sources: Vec<(Schedule, EventSource)>,
+    ) -> impl Iterator<Item = Producer> {
+        let producers = sources.len() as u64;
+        let producer = move |(number, (schedule, source))| {
+            let lane = Lane {
+                producer: number,
+                producers,
+                schedule,
+                recording: self.recording.clone(),
+                origin: self.origin,
+                measured_from: plan.warmup.as_nanos() as u64,
+            };
+            Producer::new(lane, source, self.stop.clone())
+        };
+        (0..).zip(sources).map(producer)
+    }
+}
+
 impl Events {
     /// Makes ready whatever the plan asks for.
     pub fn prepare(plan: &LoadPlan, run: &PlatformRunId) -> anyhow::Result<Events> {
@@ -98,51 +126,46 @@ impl Events {
         [plan.events, planned, rows].into_iter().flatten().min()
     }
 
-    /// The producers.
-    pub fn start(&self, plan: &LoadPlan, start: &Start) -> Vec<Producer> {
+    /// What each producer sends, and when; made ready before the load begins.
+    pub fn sources(
+        &self,
+        plan: &LoadPlan,
+        recording: &Arc<Recording>,
+    ) -> Vec<(Schedule, EventSource)> {
         let producers = self.producers(plan);
-        let producer = |number: u64| {
-            let (schedule, source) = match self {
-                Events::Synthetic {
-                    template, workload, ..
-                } => {
-                    let schedule = Schedule {
-                        pace: Pace::share(plan.rate, number, producers),
-                        events: plan.events.map(|events| share(events, number, producers)),
-                        end_nanos: end_nanos(plan),
-                        batch: plan.batch,
-                    };
-                    let events = SyntheticEvents::new(template.clone(), *workload, number);
-                    (schedule, EventSource::Synthetic(events))
-                }
-                Events::World {
-                    source,
-                    outputs,
-                    fault,
-                } => {
-                    let output = &outputs[number as usize];
-                    let rows = WorldRows::start(
-                        source.clone(),
-                        output.context.clone(),
-                        start.recording.clone(),
-                        number,
-                        fault.clone(),
-                    );
-                    let schedule = world_schedule(plan, output, outputs);
-                    (schedule, EventSource::World(rows))
-                }
-            };
-            let lane = Lane {
-                producer: number,
-                producers,
-                schedule,
-                recording: start.recording.clone(),
-                origin: start.origin,
-                measured_from: plan.warmup.as_nanos() as u64,
-            };
-            Producer::new(lane, source, start.stop.clone())
+        let source = |number: u64| match self {
+            Events::Synthetic {
+                template, workload, ..
+            } => {
+                let schedule = Schedule {
+                    pace: Pace::share(plan.rate, number, producers),
+                    events: plan.events.map(|events| share(events, number, producers)),
+                    end_nanos: end_nanos(plan),
+                    batch: plan.batch,
+                };
+                let mut events = SyntheticEvents::new(template.clone(), *workload, number);
+                let batches = (ALL_BATCHES_READY / producers).clamp(1, BATCHES_READY);
+                events.make_ready(batches, plan.batch);
+                (schedule, EventSource::Synthetic(events))
+            }
+            Events::World {
+                source,
+                outputs,
+                fault,
+            } => {
+                let output = &outputs[number as usize];
+                let rows = WorldRows::start(
+                    source.clone(),
+                    output.context.clone(),
+                    recording.clone(),
+                    number,
+                    fault.clone(),
+                );
+                let schedule = world_schedule(plan, output, outputs);
+                (schedule, EventSource::World(rows))
+            }
         };
-        (0..producers).map(producer).collect()
+        (0..producers).map(source).collect()
     }
 
     /// Bytes of a payload and of an envelope, where all are alike.

@@ -53,7 +53,7 @@ struct Next {
 }
 
 /// Memory of committed flushes, to be filled again: fresh pages cost more than what is copied into them.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Spare {
     texts: Vec<Vec<u8>>,
     rows: Vec<Vec<DecisionRow>>,
@@ -66,7 +66,31 @@ pub const FLUSHES_UNDER_WAY: usize = 2;
 /// size a flush has by default, each in memory that was doubled to hold it.
 const SPARE_BYTES_MAX: usize = 40 * 1024 * 1024;
 
+/// Bytes of lines a flush has under load, and when it has to catch up. Memory that grew to that would be copied, and made
+/// anew, several times.
+const LINES_ROOM: usize = 4 * 1024 * 1024;
+/// What is touched of it.
+const LINES_TOUCHED: usize = 1024 * 1024;
+
 impl Spare {
+    /// Memory for the first flushes, as far as they will fill it: a run that begins under load would wait for one fresh
+    /// page after the other.
+    fn touched() -> Spare {
+        let mut texts = Vec::with_capacity(2 * FLUSHES_UNDER_WAY);
+        for _ in 0..FLUSHES_UNDER_WAY {
+            let mut lines = Vec::with_capacity(LINES_ROOM);
+            // Zeros might be had without touching anything.
+            lines.resize(LINES_TOUCHED, 1);
+            lines.clear();
+            // The smallest is for the few texts of a flush.
+            texts.extend([lines, Vec::new()]);
+        }
+        Spare {
+            texts,
+            rows: Vec::new(),
+        }
+    }
+
     /// Memory for lines: the largest there is.
     fn lines(&mut self) -> Vec<u8> {
         let largest = (0..self.texts.len()).max_by_key(|at| self.texts[*at].capacity());
@@ -114,7 +138,7 @@ impl LogEnds {
             segments,
             partitions,
             contexts: Vec::new(),
-            spare: Spare::default(),
+            spare: Spare::touched(),
         }
     }
 
@@ -456,6 +480,8 @@ mod tests {
     fn the_memory_of_a_committed_flush_is_filled_again_and_nothing_of_it_shows() {
         let judged = judge_texts(&[envelope_text("e1", 1), envelope_text("e2", 1)]);
         let mut ends = ends();
+        // What there is for the first flushes is not asked about.
+        ends.spare.texts.clear();
         let build = |ends: &mut LogEnds, item: usize| {
             let mut builder = ends.start_flush(Micros(0));
             builder.admit(ends, &judged, &judged.items[item]);

@@ -31,8 +31,9 @@ impl IndexShard {
     pub fn new(shared: Shared, background: Arc<Background>, tables: &Arc<TablePool>) -> IndexShard {
         let (lease, bytes) = tables.lease();
         let place = &shared.place;
+        let table = MemTable::of(bytes).full_early(place.shard, place.index_shards);
         IndexShard {
-            active: MemTable::of(bytes).full_early(place.shard, place.index_shards),
+            active: table.touched(),
             lease,
             inserted: shared.coverage(),
             shared: Arc::new(shared),
