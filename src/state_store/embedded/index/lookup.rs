@@ -1,4 +1,4 @@
-//! Looking for keys in the runs of a shard: the newest first, those with one filter together.
+//! Looking for keys in the runs of a shard: the newest first, in most of them only for keys that pass a filter of all.
 
 use super::run_file::{Run, RunLookupMemory};
 use super::shared_filter::SharedFilter;
@@ -15,14 +15,15 @@ pub const LINES_AT_ONCE: usize = 16;
 pub struct LookupMemory {
     /// Numbers of keys that are in no table.
     missing: Vec<u32>,
-    /// Those of them that a shared filter lets pass.
+    /// Those of them that a filter of the shard lets pass.
     passed: Vec<u32>,
     run: RunLookupMemory,
 }
 
-/// Looks for the keys that are missing in `found`; `runs` are oldest first.
+/// Looks for the keys that are missing in `found`; `runs` are oldest first, `filters` are those of the shard.
 pub fn look_up_missing(
     runs: &[Arc<Run>],
+    filters: &[Arc<SharedFilter>],
     keys: &[Hash32],
     found: &mut [Option<IndexEntry>],
     memory: &mut LookupMemory,
@@ -38,43 +39,34 @@ pub fn look_up_missing(
             .zip(&*found)
             .filter_map(|(number, entry)| entry.is_none().then_some(number)),
     );
-    for group in runs.chunk_by(|a, b| have_one_filter(a, b)).rev() {
-        let numbers = match group[0].shared_filter() {
-            Some(filter) => {
-                let_pass(filter, keys, missing, passed);
-                &*passed
-            }
-            None => &*missing,
+    let_pass(filters, keys, missing, passed);
+    for newest in runs.iter().rev() {
+        let numbers = match newest.is_filtered() {
+            true => &*passed,
+            false => &*missing,
         };
-        for newest in group.iter().rev() {
-            newest.lookup_missing(keys, numbers, found, run)?;
-        }
+        newest.lookup_missing(keys, numbers, found, run)?;
     }
     Ok(())
 }
 
-fn have_one_filter(a: &Run, b: &Run) -> bool {
-    a.shared_filter()
-        .zip(b.shared_filter())
-        .is_some_and(|(a, b)| Arc::ptr_eq(a, b))
-}
-
-/// Gathers the numbers of keys that may be in one of the filter's runs.
-fn let_pass(filter: &SharedFilter, keys: &[Hash32], numbers: &[u32], passed: &mut Vec<u32>) {
+/// Gathers the numbers of keys that one of the filters may hold.
+fn let_pass(
+    filters: &[Arc<SharedFilter>],
+    keys: &[Hash32],
+    numbers: &[u32],
+    passed: &mut Vec<u32>,
+) {
     passed.clear();
     for some in numbers.chunks(LINES_AT_ONCE) {
         let key = |number: &u32| &keys[*number as usize];
-        let lines = some.iter().map(|number| filter.fetch(key(number)));
-        std::hint::black_box(lines.fold(0, |seen, word| seen ^ word));
-        passed.extend(some.iter().filter(|number| filter.may_hold(key(number))));
+        for filter in filters {
+            let lines = some.iter().map(|number| filter.fetch(key(number)));
+            std::hint::black_box(lines.fold(0, |seen, word| seen ^ word));
+        }
+        let may_hold = |number: &&u32| filters.iter().any(|filter| filter.may_hold(key(number)));
+        passed.extend(some.iter().filter(may_hold));
     }
-}
-
-/// Bytes of all filters that runs have together.
-pub fn shared_filter_bytes(runs: &[Arc<Run>]) -> usize {
-    let groups = runs.chunk_by(|a, b| have_one_filter(a, b));
-    let filters = groups.filter_map(|group| group[0].shared_filter());
-    filters.map(|filter| filter.memory_bytes()).sum()
 }
 
 #[cfg(test)]
@@ -98,12 +90,7 @@ mod tests {
         }
     }
 
-    fn run_of(
-        folder: &tempfile::TempDir,
-        id: u64,
-        slots: &[Slot],
-        filter: Option<&Arc<SharedFilter>>,
-    ) -> Arc<Run> {
+    fn run_of(folder: &tempfile::TempDir, id: u64, slots: &[Slot], is_filtered: bool) -> Arc<Run> {
         let path = folder.path().join(format!("{id}.wsx"));
         let mut writer = RunWriter::create(&path, slots.len() as u64, 1 << 20, PAGE).unwrap();
         let mut sorted = slots.to_vec();
@@ -113,38 +100,40 @@ mod tests {
         }
         writer.finish().unwrap();
         let run = Run::open(&path, id, &ResidentPool::of(1 << 20), 0).unwrap();
-        Arc::new(run.behind(filter.cloned()))
+        Arc::new(run.filtered(is_filtered))
     }
 
-    /// Rows found for these numbers.
-    fn found(runs: &[Arc<Run>], numbers: &[u32]) -> Vec<Option<u32>> {
-        let keys: Vec<Hash32> = numbers.iter().map(|number| slot(*number).key).collect();
-        let mut found = vec![None; keys.len()];
-        look_up_missing(runs, &keys, &mut found, &mut LookupMemory::default()).unwrap();
-        let row = |entry: Option<IndexEntry>| entry.map(|entry| entry.row.row);
-        found.into_iter().map(row).collect()
+    fn filter_of(numbers: &[u32]) -> Arc<SharedFilter> {
+        let filter = SharedFilter::behind(None, 100, &ResidentPool::of(1 << 20)).unwrap();
+        numbers
+            .iter()
+            .for_each(|number| filter.add(&slot(*number).key));
+        Arc::new(filter)
     }
 
     #[test]
-    fn runs_with_one_filter_are_asked_only_for_what_passes_it_and_the_newest_one_answers() {
+    fn filtered_runs_are_asked_only_for_what_passes_a_filter_and_the_newest_one_answers() {
         let folder = tempfile::tempdir().unwrap();
-        let filter = SharedFilter::with_room(100, &ResidentPool::of(1 << 20)).map(Arc::new);
-        let filter = filter.unwrap();
-        (1..4).for_each(|number| filter.add(&slot(number).key));
         let newer_two = Slot {
             key: slot(2).key,
             entry: slot(20).entry,
         };
         let runs = [
-            run_of(&folder, 0, &[slot(0), slot(2)], None),
-            run_of(&folder, 1, &[slot(1), slot(4)], Some(&filter)),
-            run_of(&folder, 2, &[newer_two, slot(3)], Some(&filter)),
+            run_of(&folder, 0, &[slot(0), slot(2)], false),
+            run_of(&folder, 1, &[slot(1), slot(4)], true),
+            run_of(&folder, 2, &[newer_two, slot(3)], true),
         ];
+        let filters = [filter_of(&[1, 2]), filter_of(&[3])];
+        let keys: Vec<Hash32> = (0..6).map(|number| slot(number).key).collect();
+        let mut found = vec![None; keys.len()];
+        let memory = &mut LookupMemory::default();
+        look_up_missing(&runs, &filters, &keys, &mut found, memory).unwrap();
+        let row = |entry: Option<IndexEntry>| entry.map(|entry| entry.row.row);
+        let rows: Vec<Option<u32>> = found.into_iter().map(row).collect();
         assert_eq!(
-            found(&runs, &[0, 1, 2, 3, 4, 5]),
+            rows,
             [Some(0), Some(1), Some(20), Some(3), None, None],
-            "four was not added to the filter, so nobody looked"
+            "four was not added to a filter, so nobody looked"
         );
-        assert_eq!(shared_filter_bytes(&runs), filter.memory_bytes());
     }
 }

@@ -12,7 +12,7 @@ use wellspring_domain::ids::Hash32;
 use wellspring_domain::ports::StoreError;
 
 /// Runs of one size class that are merged into one of the next.
-pub const MERGE_WIDTH: usize = 8;
+const MERGE_WIDTH: usize = 8;
 /// Entries between two looks at the stop flag.
 const STOP_CHECK_EVERY: u64 = 4096;
 

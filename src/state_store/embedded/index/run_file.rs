@@ -4,7 +4,6 @@
 use super::files::{damaged, failed};
 use super::lookup::LINES_AT_ONCE;
 use super::resident_pool::{ResidentLease, ResidentPool};
-use super::shared_filter::SharedFilter;
 use crate::checksum::{crc32c, crc32c_append};
 use crate::event_bus::embedded_log::direct_io::{BlockMemory, DirectFile};
 use rustix::fs::Advice;
@@ -32,8 +31,8 @@ pub struct Run {
     filter: Section,
     index: Section,
     lease: ResidentLease,
-    /// A filter over this run and others.
-    shared_filter: Option<Arc<SharedFilter>>,
+    /// Whether the shard's filters hold all its keys.
+    is_filtered: bool,
 }
 
 /// Memory that the lookup in a run uses again.
@@ -94,21 +93,21 @@ impl Run {
             file,
             header,
             lease,
-            shared_filter: None,
+            is_filtered: false,
         })
     }
 
-    /// The same run, whose keys are all in this filter too.
-    pub fn behind(self, shared_filter: Option<Arc<SharedFilter>>) -> Run {
+    /// The same run; whether its shard's filters hold all its keys.
+    pub fn filtered(self, is_filtered: bool) -> Run {
         Run {
-            shared_filter,
+            is_filtered,
             ..self
         }
     }
 
-    /// The filter that this run and others have together.
-    pub fn shared_filter(&self) -> Option<&Arc<SharedFilter>> {
-        self.shared_filter.as_ref()
+    /// Whether its shard's filters hold all its keys.
+    pub fn is_filtered(&self) -> bool {
+        self.is_filtered
     }
 
     /// Number of entries.

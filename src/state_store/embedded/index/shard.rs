@@ -79,13 +79,17 @@ impl IndexShard {
         keys: &[Hash32],
         found: &mut Vec<Option<IndexEntry>>,
     ) -> Result<(), StoreError> {
-        let View { frozen, runs } = self.shared.view()?;
+        let View {
+            frozen,
+            runs,
+            filters,
+        } = self.shared.view()?;
         let frozen = frozen.as_deref();
         found.extend(keys.iter().map(|key| {
             let active = self.active.get(key);
             active.or_else(|| frozen.and_then(|table| table.get(key)))
         }));
-        look_up_missing(&runs, keys, found, &mut self.memory)
+        look_up_missing(&runs, &filters, keys, found, &mut self.memory)
     }
 }
 

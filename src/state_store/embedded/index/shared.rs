@@ -1,7 +1,6 @@
 //! What an index shard shares with the background threads: its runs, the frozen table, the manifest.
 
 use super::files::{entry_names, failed, remove_file};
-use super::lookup::shared_filter_bytes;
 use super::manifest::{self, Coverage, Manifest, run_path};
 use super::memory::MemTable;
 use super::merge;
@@ -50,6 +49,8 @@ struct State {
     spare: Option<Arc<MemTable>>,
     /// Oldest first.
     runs: Arc<Vec<Arc<Run>>>,
+    /// Oldest first; together they hold all keys of filtered runs.
+    filters: Vec<Arc<SharedFilter>>,
     coverage: Coverage,
     next_run: u64,
     failure: Option<StoreError>,
@@ -66,6 +67,8 @@ pub struct View {
     pub frozen: Option<Arc<MemTable>>,
     /// Oldest first.
     pub runs: Arc<Vec<Arc<Run>>>,
+    /// Together they hold all keys of those runs that are filtered.
+    pub filters: Vec<Arc<SharedFilter>>,
 }
 
 impl Shared {
@@ -95,6 +98,7 @@ impl Shared {
                 frozen: None,
                 spare: None,
                 runs: Arc::new(runs),
+                filters: Vec::new(),
                 coverage,
                 next_run,
                 failure: None,
@@ -115,6 +119,7 @@ impl Shared {
                 .as_ref()
                 .map(|frozen| Arc::clone(&frozen.table)),
             runs: Arc::clone(&state.runs),
+            filters: state.filters.clone(),
         })
     }
 
@@ -176,7 +181,11 @@ impl Shared {
             .map_or(0, |frozen| frozen.table.memory_bytes());
         let spare = state.spare.as_ref();
         frozen
-            + shared_filter_bytes(&state.runs)
+            + state
+                .filters
+                .iter()
+                .map(|filter| filter.memory_bytes())
+                .sum::<usize>()
             + spare.map_or(0, |table| table.memory_bytes())
             + state
                 .runs
@@ -218,19 +227,19 @@ impl Shared {
         let ShardPlace {
             pool, buffer_bytes, ..
         } = &self.place;
-        let shared_filter = self.filter_with_room(keys);
+        let filter = self.filter_with_room(keys);
         let mut writer = RunWriter::create(&path, keys, pool.free(0), *buffer_bytes)?;
         let is_set = |flag: &AtomicBool| flag.load(Ordering::Relaxed);
         let mut turns = Turns::new(|| is_set(&self.in_a_hurry) || is_set(stop));
         for slot in table.sorted() {
             writer.push(&slot.to_bytes())?;
-            if let Some(filter) = &shared_filter {
+            if let Some(filter) = &filter {
                 filter.add(&slot.key);
             }
             turns.step();
         }
         writer.finish()?;
-        let run = Run::open(&path, id, pool, 0)?.behind(shared_filter);
+        let run = Run::open(&path, id, pool, 0)?.filtered(filter.is_some());
         let publishing = self.publishing_lock();
         let (mut runs, coverage) = {
             let state = self.lock();
@@ -250,13 +259,18 @@ impl Shared {
         Ok(())
     }
 
-    /// The newest run's filter while that has room for so many more keys, else a new one if memory allows.
+    /// The newest filter while that has room for so many more keys, else a new one if memory allows. A key is added before
+    /// its run is seen, and its filter is seen no later.
     fn filter_with_room(&self, keys: u64) -> Option<Arc<SharedFilter>> {
-        let newest = self.lock().runs.last().cloned();
-        let growing = newest.and_then(|run| run.shared_filter().cloned());
-        growing.filter(|filter| filter.reserve(keys)).or_else(|| {
-            let filter = SharedFilter::with_room(keys, &self.place.pool)?;
-            filter.reserve(keys).then(|| Arc::new(filter))
+        let newest = self.lock().filters.last().cloned();
+        if let Some(newest) = newest.as_ref().filter(|newest| newest.reserve(keys)) {
+            return Some(Arc::clone(newest));
+        }
+        let next = SharedFilter::behind(newest.as_deref(), keys, &self.place.pool)?;
+        next.reserve(keys).then(|| {
+            let next = Arc::new(next);
+            self.lock().filters.push(Arc::clone(&next));
+            next
         })
     }
 
@@ -286,7 +300,9 @@ impl Shared {
         )? {
             return Ok(false);
         }
-        let merged = Arc::new(Run::open(&path, id, &self.place.pool, going)?);
+        let is_filtered = group.iter().all(|run| run.is_filtered());
+        let merged = Run::open(&path, id, &self.place.pool, going)?.filtered(is_filtered);
+        let merged = Arc::new(merged);
         let publishing = self.publishing_lock();
         let (runs, coverage) = {
             let state = self.lock();

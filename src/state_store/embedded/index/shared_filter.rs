@@ -1,10 +1,11 @@
-//! One filter over many small runs.
+//! Filters over all runs of a shard together.
 //!
-//! Nearly every key that comes is new, and each run whose filter is asked for it costs a wait for a line of memory. So
-//! runs that were tables a moment ago have a filter together: it is asked once, and only keys that pass are looked for
-//! in each of them. It lives in memory only; without it (no room, or after a start) each run is asked by itself.
+//! Nearly every key that comes is new, and each run whose filter is asked for it costs a wait for a line of memory. So the
+//! keys of every table go to a filter of the shard when it is written, too, and only keys that pass one of these are
+//! looked for in runs. Keys are never removed, so merges change nothing, and each filter has room for several times as
+//! many keys as the one before it: there are few, however many keys there are. They live in memory only; runs that are
+//! older than the start, or for which there was no room, are asked by themselves.
 
-use super::merge::MERGE_WIDTH;
 use super::resident_pool::{ResidentLease, ResidentPool};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,9 +15,11 @@ use wellspring_domain::admission::index_format::{
 use wellspring_domain::ids::Hash32;
 
 /// Filter bits per key when it is full.
-const BITS_PER_KEY: u64 = 16;
-/// It has room for so many tables as large as the first: they are merged together, and then have no use for it.
-const TABLES: u64 = MERGE_WIDTH as u64;
+const BITS_PER_KEY: u64 = 12;
+/// The first filter has room for so many tables as large as the first.
+const TABLES: u64 = 8;
+/// Each filter has room for so many times the keys of the one before it, if memory allows.
+const GROWTH: u64 = 4;
 /// Words of a line.
 const WORDS: usize = FILTER_LINE / size_of::<u64>();
 
@@ -25,21 +28,34 @@ type Line = [AtomicU64; WORDS];
 /// A filter that grows while it is asked. One thread adds to it.
 pub struct SharedFilter {
     lines: Box<[Line]>,
+    keys_max: u64,
     /// Keys it still has room for.
     room: AtomicU64,
     lease: ResidentLease,
 }
 
 impl SharedFilter {
-    /// A filter for a table of so many keys and some more like it; none when memory is short.
-    pub fn with_room(table_keys: u64, pool: &Arc<ResidentPool>) -> Option<SharedFilter> {
-        let room = table_keys * TABLES;
-        let lines = filter_lines(room, BITS_PER_KEY) as usize;
+    /// A filter for a table of so many keys and some more like it, behind the `last` filter; none when memory is short.
+    pub fn behind(
+        last: Option<&SharedFilter>,
+        table_keys: u64,
+        pool: &Arc<ResidentPool>,
+    ) -> Option<SharedFilter> {
+        let keys_max = last.map_or(TABLES * table_keys, |last| GROWTH * last.keys_max);
+        let halves = std::iter::successors(Some(keys_max), |keys| Some(keys / 2));
+        halves
+            .take_while(|keys| *keys >= table_keys.max(1))
+            .find_map(|keys| SharedFilter::with_room(keys, pool))
+    }
+
+    fn with_room(keys_max: u64, pool: &Arc<ResidentPool>) -> Option<SharedFilter> {
+        let lines = filter_lines(keys_max, BITS_PER_KEY) as usize;
         let bytes = lines * FILTER_LINE;
         let lease = pool.lease(&[(bytes, bytes)], 0);
         (lease.bytes() == bytes).then(|| SharedFilter {
             lines: (0..lines).map(|_| Line::default()).collect(),
-            room: AtomicU64::new(room),
+            keys_max,
+            room: AtomicU64::new(keys_max),
             lease,
         })
     }
@@ -99,20 +115,34 @@ mod tests {
     #[test]
     fn it_knows_all_its_keys_and_few_others() {
         let pool = ResidentPool::of(1 << 20);
-        let filter = SharedFilter::with_room(2_500, &pool).unwrap();
+        let filter = SharedFilter::behind(None, 2_500, &pool).unwrap();
         assert!(filter.reserve(20_000));
         assert!(!filter.reserve(1), "it is full");
         (0..20_000).for_each(|number| filter.add(&key(number)));
         assert!((0..20_000).all(|number| filter.may_hold(&key(number))));
         let passed = (20_000..40_000).filter(|number| filter.may_hold(&key(*number)));
-        assert!(passed.count() < 80);
+        assert!(passed.count() < 200);
         assert_eq!(filter.memory_bytes(), pool.used());
+    }
+
+    #[test]
+    fn the_next_one_is_larger_as_far_as_memory_goes() {
+        let pool = ResidentPool::of(1 << 20);
+        let first = SharedFilter::behind(None, 1_000, &pool).unwrap();
+        let second = SharedFilter::behind(Some(&first), 1_000, &pool).unwrap();
+        let third = SharedFilter::behind(Some(&second), 1_000, &pool).unwrap();
+        let room = |keys_max: u64| keys_max == third.keys_max;
+        assert_eq!((first.keys_max, second.keys_max), (8_000, 32_000));
+        assert!((0..8).any(|halved| room(128_000 >> halved)));
+        assert!(pool.used() <= 1 << 20);
+        let too_large = (1 << 20) as u64;
+        assert!(SharedFilter::behind(Some(&third), too_large, &pool).is_none());
     }
 
     #[test]
     fn without_memory_there_is_none() {
         let pool = ResidentPool::of(64);
-        assert!(SharedFilter::with_room(10, &pool).is_none());
+        assert!(SharedFilter::behind(None, 10, &pool).is_none());
         assert_eq!(pool.used(), 0);
     }
 }
