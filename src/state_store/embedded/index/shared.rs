@@ -228,7 +228,9 @@ impl Shared {
             pool, buffer_bytes, ..
         } = &self.place;
         let filter = self.filter_with_room(keys);
-        let mut writer = RunWriter::create(&path, keys, pool.free(0), *buffer_bytes)?;
+        // Behind a filter of the shard its own is hardly asked.
+        let free = filter.as_ref().map_or_else(|| pool.free(0), |_| 0);
+        let mut writer = RunWriter::create(&path, keys, free, *buffer_bytes)?;
         let is_set = |flag: &AtomicBool| flag.load(Ordering::Relaxed);
         let mut turns = Turns::new(|| is_set(&self.in_a_hurry) || is_set(stop));
         for slot in table.sorted() {
@@ -289,7 +291,11 @@ impl Shared {
         let newest = group.last().map(|run| run.id);
         let in_a_hurry = || merge::is_waited_for(group.len(), self.runs_behind(newest));
         let going = group.iter().map(|run| run.memory_bytes()).sum();
-        let free = self.place.pool.free(going);
+        let is_filtered = group.iter().all(|run| run.is_filtered());
+        let free = match is_filtered {
+            true => 0,
+            false => self.place.pool.free(going),
+        };
         if !merge::merge(
             &group,
             &path,
@@ -300,7 +306,6 @@ impl Shared {
         )? {
             return Ok(false);
         }
-        let is_filtered = group.iter().all(|run| run.is_filtered());
         let merged = Run::open(&path, id, &self.place.pool, going)?.filtered(is_filtered);
         let merged = Arc::new(merged);
         let publishing = self.publishing_lock();

@@ -20,6 +20,9 @@ const BITS_PER_KEY: u64 = 12;
 const TABLES: u64 = 8;
 /// Each filter has room for so many times the keys of the one before it, if memory allows.
 const GROWTH: u64 = 4;
+/// It leaves so many times as much memory as it takes: without a filter of its own and a block index in memory, a run
+/// that no filter of the shard is over costs a read of the disk for each key.
+const LEAVES: usize = 2;
 /// Words of a line.
 const WORDS: usize = FILTER_LINE / size_of::<u64>();
 
@@ -35,23 +38,26 @@ pub struct SharedFilter {
 }
 
 impl SharedFilter {
-    /// A filter for a table of so many keys and some more like it, behind the `last` filter; none when memory is short.
+    /// A filter for a table of so many keys and some more like it, no smaller than the `last` one; none when memory is
+    /// short.
     pub fn behind(
         last: Option<&SharedFilter>,
         table_keys: u64,
         pool: &Arc<ResidentPool>,
     ) -> Option<SharedFilter> {
-        let keys_max = last.map_or(TABLES * table_keys, |last| GROWTH * last.keys_max);
-        let halves = std::iter::successors(Some(keys_max), |keys| Some(keys / 2));
-        halves
-            .take_while(|keys| *keys >= table_keys.max(1))
+        let (least, most) = match last {
+            Some(last) => (last.keys_max, GROWTH * last.keys_max),
+            None => (table_keys, TABLES * table_keys),
+        };
+        std::iter::successors(Some(most), |keys| Some(keys / 2))
+            .take_while(|keys| *keys >= least.max(table_keys).max(1))
             .find_map(|keys| SharedFilter::with_room(keys, pool))
     }
 
     fn with_room(keys_max: u64, pool: &Arc<ResidentPool>) -> Option<SharedFilter> {
         let lines = filter_lines(keys_max, BITS_PER_KEY) as usize;
         let bytes = lines * FILTER_LINE;
-        let lease = pool.lease(&[(bytes, bytes)], 0);
+        let lease = pool.lease(&[(bytes, LEAVES * bytes)], 0);
         (lease.bytes() == bytes).then(|| SharedFilter {
             lines: (0..lines).map(|_| Line::default()).collect(),
             keys_max,
@@ -126,17 +132,16 @@ mod tests {
     }
 
     #[test]
-    fn the_next_one_is_larger_as_far_as_memory_goes() {
-        let pool = ResidentPool::of(1 << 20);
+    fn the_next_one_is_larger_while_that_leaves_enough_memory_and_never_smaller() {
+        let pool = ResidentPool::of(1 << 19);
         let first = SharedFilter::behind(None, 1_000, &pool).unwrap();
         let second = SharedFilter::behind(Some(&first), 1_000, &pool).unwrap();
         let third = SharedFilter::behind(Some(&second), 1_000, &pool).unwrap();
-        let room = |keys_max: u64| keys_max == third.keys_max;
-        assert_eq!((first.keys_max, second.keys_max), (8_000, 32_000));
-        assert!((0..8).any(|halved| room(128_000 >> halved)));
-        assert!(pool.used() <= 1 << 20);
-        let too_large = (1 << 20) as u64;
-        assert!(SharedFilter::behind(Some(&third), too_large, &pool).is_none());
+        let fourth = SharedFilter::behind(Some(&third), 1_000, &pool).unwrap();
+        let keys_max = [&first, &second, &third, &fourth].map(|filter| filter.keys_max);
+        assert_eq!(keys_max, [8_000, 32_000, 64_000, 64_000]);
+        assert!(SharedFilter::behind(Some(&fourth), 1_000, &pool).is_none());
+        assert!(SharedFilter::behind(Some(&first), 200_000, &pool).is_none());
     }
 
     #[test]
