@@ -83,6 +83,7 @@ fn every_file_the_pages_name_exists() {
     let pages = [
         "architecture",
         "benchmarks",
+        "benchmarks_history",
         "guarantees",
         "http_api",
         "load",
