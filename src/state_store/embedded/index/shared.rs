@@ -50,7 +50,7 @@ struct State {
     /// Oldest first.
     runs: Arc<Vec<Arc<Run>>>,
     /// Oldest first; together they hold all keys of filtered runs.
-    filters: Vec<Arc<SharedFilter>>,
+    filters: Arc<Vec<Arc<SharedFilter>>>,
     coverage: Coverage,
     next_run: u64,
     failure: Option<StoreError>,
@@ -68,7 +68,7 @@ pub struct View {
     /// Oldest first.
     pub runs: Arc<Vec<Arc<Run>>>,
     /// Together they hold all keys of those runs that are filtered.
-    pub filters: Vec<Arc<SharedFilter>>,
+    pub filters: Arc<Vec<Arc<SharedFilter>>>,
 }
 
 impl Shared {
@@ -98,7 +98,7 @@ impl Shared {
                 frozen: None,
                 spare: None,
                 runs: Arc::new(runs),
-                filters: Vec::new(),
+                filters: Arc::default(),
                 coverage,
                 next_run,
                 failure: None,
@@ -119,7 +119,7 @@ impl Shared {
                 .as_ref()
                 .map(|frozen| Arc::clone(&frozen.table)),
             runs: Arc::clone(&state.runs),
-            filters: state.filters.clone(),
+            filters: Arc::clone(&state.filters),
         })
     }
 
@@ -228,8 +228,7 @@ impl Shared {
             pool, buffer_bytes, ..
         } = &self.place;
         let filter = self.filter_with_room(keys);
-        // Behind a filter of the shard its own is hardly asked.
-        let free = filter.as_ref().map_or_else(|| pool.free(0), |_| 0);
+        let free = self.free_for_filter(filter.is_some(), 0);
         let mut writer = RunWriter::create(&path, keys, free, *buffer_bytes)?;
         let is_set = |flag: &AtomicBool| flag.load(Ordering::Relaxed);
         let mut turns = Turns::new(|| is_set(&self.in_a_hurry) || is_set(stop));
@@ -271,9 +270,18 @@ impl Shared {
         let next = SharedFilter::behind(newest.as_deref(), keys, &self.place.pool)?;
         next.reserve(keys).then(|| {
             let next = Arc::new(next);
-            self.lock().filters.push(Arc::clone(&next));
+            Arc::make_mut(&mut self.lock().filters).push(Arc::clone(&next));
             next
         })
+    }
+
+    /// Free memory that a new run's own filter may go by, when `going` bytes are given back; none for a run that filters of
+    /// the shard are over, because its own is hardly asked.
+    fn free_for_filter(&self, is_filtered: bool, going: usize) -> usize {
+        match is_filtered {
+            true => 0,
+            false => self.place.pool.free(going),
+        }
     }
 
     /// Merges one group of runs; false when there is none or `stop` was set. Called by the merger.
@@ -292,10 +300,7 @@ impl Shared {
         let in_a_hurry = || merge::is_waited_for(group.len(), self.runs_behind(newest));
         let going = group.iter().map(|run| run.memory_bytes()).sum();
         let is_filtered = group.iter().all(|run| run.is_filtered());
-        let free = match is_filtered {
-            true => 0,
-            false => self.place.pool.free(going),
-        };
+        let free = self.free_for_filter(is_filtered, going);
         if !merge::merge(
             &group,
             &path,
